@@ -1,0 +1,101 @@
+"""Settings of one installation, from the environment or a `.env` file in the working folder."""
+
+from __future__ import annotations
+
+import os
+from datetime import date
+from pathlib import Path
+from typing import Literal
+
+from dotenv import load_dotenv
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class SettingsError(Exception):
+    """A setting cannot be used; the sentence names it and never its value."""
+
+
+class Settings(BaseSettings):
+    """What `CITYSORT_…` variables say; each field's description is its documentation."""
+
+    model_config = SettingsConfigDict(env_prefix="CITYSORT_", env_ignore_empty=True, frozen=True)
+
+    data_dir: Path = Field(
+        default=Path("data"),
+        description="Folder that holds the documents database, the files and Dagster's storage.",
+    )
+    database_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="Documents database: postgresql://user:password@host/name, or empty for SQLite in the data folder.",
+    )
+    files_url: str = Field(
+        default="",
+        description="Where stored files live: s3://bucket/prefix, gs://bucket/prefix, or empty for the data folder.",
+    )
+    secret_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="Fernet key that encrypts stored secrets; empty: the file secret.key in the data folder.",
+    )
+    partitions: Literal["monthly", "weekly", "daily"] = Field(
+        default="monthly", description="Length of a partition; weeks start on Monday. All in UTC."
+    )
+    partitions_start: date = Field(
+        default=date(2020, 1, 1),
+        description="First day (UTC) of the first partition, which also takes everything older.",
+    )
+    rules_file: Path | None = Field(
+        default=None, description="Classification rules; empty: the rules.yaml that comes with CitySort."
+    )
+    webhook_url: SecretStr = Field(
+        default=SecretStr(""), description="Address that is told, by a JSON POST, of every failed run."
+    )
+
+    @field_validator("data_dir", "rules_file")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        return path.expanduser().absolute() if path else None
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, url: SecretStr) -> SecretStr:
+        if url.get_secret_value() and not url.get_secret_value().startswith(("postgresql", "sqlite:")):
+            raise ValueError("must start with postgresql:// or sqlite:///")
+        return url
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The documents database as SQLAlchemy wants it, with the psycopg 3 driver named. A secret."""
+        url = self.database_url.get_secret_value()
+        if not url:
+            return f"sqlite:///{self.data_dir / 'citysort.db'}"
+        return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+    @property
+    def dagster_home(self) -> Path:
+        """The folder that DAGSTER_HOME names for this installation."""
+        return self.data_dir / "dagster"
+
+
+def load_settings() -> Settings:
+    """The settings as they are now.
+
+    Variables of `.env` also reach the process environment, where `{env: NAME}` references look;
+    what the environment already holds wins. Raises SettingsError.
+    """
+    load_dotenv(Path.cwd() / ".env")
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        problem = error.errors(include_input=False, include_url=False)[0]
+        name = "CITYSORT_" + "_".join(str(part) for part in problem["loc"]).upper()
+        raise SettingsError(f"setting {name}: {problem['msg'].removeprefix('Value error, ')}") from None
+    try:
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"setting CITYSORT_DATA_DIR: cannot make {settings.data_dir}: {error.strerror}"
+        ) from None
+    if not os.access(settings.data_dir, os.W_OK):
+        raise SettingsError(f"setting CITYSORT_DATA_DIR: {settings.data_dir} cannot be written to")
+    return settings

@@ -1,0 +1,148 @@
+"""The documents database: connections, transactions that are tried again, migrations."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+T = TypeVar("T")
+
+HEAD = "0001"
+"""The newest migration; a test holds it to what Alembic finds."""
+
+_LOCK_WAIT_SECONDS = 60
+_RETRY_SECONDS = 120
+_MIGRATION_LOCK = 0x63697479
+_SQLSTATES_TO_RETRY = {"40001", "40P01", "55P03", "57P01", "57P02", "57P03"}
+
+
+class DatabaseError(Exception):
+    """The documents database cannot be used; one sentence without its address's password."""
+
+
+class Database:
+    """One documents database, SQLite or PostgreSQL, for use by several threads.
+
+    `url` is a SQLAlchemy address with the driver named.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = sa.make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        if self.is_sqlite:
+            self.engine = sa.create_engine(self.url, connect_args={"timeout": _LOCK_WAIT_SECONDS})
+            event.listen(self.engine, "connect", _prepare_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+        else:
+            self.engine = sa.create_engine(self.url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A connection for reading, one consistent view. Raises DatabaseError when out of reach."""
+        with _for_people(), self.engine.connect() as connection:
+            yield connection
+
+    def write(self, work: Callable[[sa.Connection], T]) -> T:
+        """The result of `work`, done in one transaction.
+
+        Locked, restarted or deadlocked databases are waited for (two minutes at most), so `work`
+        may be called several times, even after a commit whose answer was lost: it must notice what
+        is already there. Raises DatabaseError when the database stays out of reach.
+        """
+        retrying = Retrying(
+            retry=retry_if_exception(_is_passing),
+            wait=wait_random_exponential(multiplier=0.1, max=5),
+            stop=stop_after_delay(_RETRY_SECONDS),
+            reraise=True,
+        )
+
+        def transaction() -> T:
+            with (
+                self.engine.connect().execution_options(citysort_write=True) as connection,
+                connection.begin(),
+            ):
+                return work(connection)
+
+        with _for_people():
+            return retrying(transaction)
+
+    def migrate(self) -> None:
+        """Brings the tables up to date; safe when several processes start at once.
+
+        Raises DatabaseError when the database is newer than this program, or out of reach.
+        """
+        with self.read() as connection:
+            found = _revision(connection)
+        if found == HEAD:
+            return
+        self.write(self._upgrade)
+
+    def _upgrade(self, connection: sa.Connection) -> None:
+        if not self.is_sqlite:
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+        found = _revision(connection)
+        if found == HEAD:
+            return
+        if found is not None and found > HEAD:
+            raise DatabaseError(
+                f"the documents database is at version {found}, newer than this CitySort ({HEAD}): update CitySort"
+            )
+        from alembic import command
+        from alembic.config import Config
+
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+    def close(self) -> None:
+        """Closes the pooled connections."""
+        self.engine.dispose()
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _prepare_sqlite(dbapi_connection: Any, _record: Any) -> None:
+    # SQLAlchemy's begin event starts transactions; the driver must not start its own.
+    dbapi_connection.isolation_level = None
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        dbapi_connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A transaction that reads first and writes later cannot wait for a lock: take it at once.
+    write = connection.get_execution_options().get("citysort_write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _is_passing(error: BaseException) -> bool:
+    if not isinstance(error, DBAPIError):
+        return False
+    if error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _SQLSTATES_TO_RETRY:
+        return True
+    text = str(error.orig).lower()
+    return isinstance(error, sa.exc.OperationalError) and any(
+        sign in text for sign in ("database is locked", "database is busy", "connection")
+    )
+
+
+@contextmanager
+def _for_people() -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.OperationalError as error:
+        reason = " ".join(str(error.orig).split())
+        raise DatabaseError(f"the documents database cannot be used: {reason}") from None

@@ -1,0 +1,10 @@
+"""Runs the migrations on the connection that `Database.migrate` hands over."""
+
+from alembic import context
+
+from citysort_dagster.store.models import Base
+
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=Base.metadata, render_as_batch=True
+)
+context.run_migrations()
