@@ -1,0 +1,124 @@
+"""A server process of our own on loopback, that does not outlive whoever started it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+# Reads until the starting process is gone, however it ended, then ends the server.
+_GUARD = 'cat >/dev/null; kill -s "$1" "$2" 2>/dev/null; shift 2; test $# -eq 0 || rm -rf -- "$@"'
+
+
+class ServerError(RuntimeError):
+    """A server is not installed, could not be made, or did not answer in time; says what to do."""
+
+
+class ServerProcess:
+    """A running server program. It ends with `stop`, or when this process ends in whatever way."""
+
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        log: Path,
+        *,
+        user: str | None = None,
+        stop_signal: str = "TERM",
+        environment: Mapping[str, str] | None = None,
+        leftovers: Sequence[Path] = (),
+    ) -> None:
+        """Starts it in the folder of its `log`, as another `user` if need be.
+
+        `stop_signal` asks it to end, KILL where nothing it holds is worth a shutdown. `leftovers`
+        are what it leaves behind, removed even when this process is killed.
+        """
+        self._stop_signal = stop_signal
+        self._leftovers = leftovers
+        self._log = log
+        with log.open("ab") as output:
+            # A session of its own: Ctrl-C in the terminal is ours to handle.
+            self._server = subprocess.Popen(  # noqa: S603 - the command comes from this package
+                [str(part) for part in command],
+                cwd=log.parent,
+                env={**os.environ, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                user=user,
+                extra_groups=[] if user else None,
+            )
+        self._guard = subprocess.Popen(  # noqa: S603 - a constant script
+            ["/bin/sh", "-c", _GUARD, "guard", stop_signal, str(self._server.pid), *map(str, leftovers)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def wait_until(
+        self, answers: Callable[[], object], *not_yet: type[Exception], seconds: float = 60
+    ) -> None:
+        """Waits until a real request, made by `answers`, raises none of the errors in `not_yet`.
+
+        Raises ServerError with the end of the server's log when it ends or takes longer.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            ended = self._server.poll() is not None
+            if not ended:
+                try:
+                    answers()
+                    return
+                except not_yet:
+                    pass
+            if ended or time.monotonic() > deadline:
+                program = Path(str(self._server.args[0])).name  # type: ignore[index]
+                what = f"ended with code {self._server.returncode}" if ended else "did not answer in time"
+                tail = self._log.read_text(errors="replace")[-2000:]
+                raise ServerError(f"{program} {what}; the end of its log:\n{tail}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Ends the server and waits until it is gone."""
+        self._guard.kill()
+        self._guard.communicate()
+        if self._server.poll() is None:
+            self._server.send_signal(signal.Signals[f"SIG{self._stop_signal}"])
+            try:
+                self._server.wait(30)
+            except subprocess.TimeoutExpired:
+                self._server.kill()
+        self._server.wait()
+        for path in self._leftovers:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def find_program(name: str, folders: Sequence[Path]) -> Path | None:
+    """Where a program is installed: in one of these folders, or else on PATH."""
+    for folder in folders:
+        if os.access(folder / name, os.X_OK):
+            return folder / name
+    found = shutil.which(name)
+    return Path(found) if found else None
+
+
+def free_ports(count: int) -> list[int]:
+    """That many different ports of 127.0.0.1 that nobody listened on a moment ago."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for found in sockets:
+            found.bind(("127.0.0.1", 0))
+        return [int(found.getsockname()[1]) for found in sockets]
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listened on a moment ago."""
+    return free_ports(1)[0]
