@@ -1,0 +1,21 @@
+"""Servers that tests of several folders need: started when first asked for, once per test process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from sandbox import mariadb, postgresql
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[postgresql.PostgreSQLServer]:
+    with postgresql.postgresql_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[mariadb.MariaDBServer]:
+    with mariadb.mariadb_server() as server:
+        yield server
