@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandbox import mariadb, postgresql
+from sandbox import gcs, mariadb, postgresql, s3
 
 
 @pytest.fixture(scope="session")
@@ -18,4 +18,16 @@ def postgresql_server() -> Iterator[postgresql.PostgreSQLServer]:
 @pytest.fixture(scope="session")
 def mariadb_server() -> Iterator[mariadb.MariaDBServer]:
     with mariadb.mariadb_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[s3.S3Server]:
+    with s3.s3_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gcs_server() -> Iterator[gcs.GCSServer]:
+    with gcs.gcs_server() as server:
         yield server
