@@ -195,7 +195,7 @@ def _awkward(cases: list[_Case]) -> Iterator[CityDocument]:
     leak = templates.gas_leak(bare.facts)
     yield replace(
         _document(bare, "complaint", leak, "txt", "unused"),
-        name=f"gas leak {bare.facts.address}",
+        name=f"gas leak call {bare.facts.number}",
         content_type="application/octet-stream",
         awkward="no file extension",
     )
