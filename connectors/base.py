@@ -211,9 +211,7 @@ def refusal(connector: Connector, document: ExternalDocument) -> str | None:
     return None
 
 
-def download_verified(
-    connector: Connector, document: ExternalDocument, into: BinaryIO
-) -> VerifiedDownload:
+def download_verified(connector: Connector, document: ExternalDocument, into: BinaryIO) -> VerifiedDownload:
     """Downloads a document and compares what arrived with every size and checksum stated.
 
     Raises DownloadFailed when they disagree, DownloadRefused above the size limit, and whatever

@@ -1,0 +1,276 @@
+"""What keeps the documents flowing by itself: schedules and sensors, all of them running by default."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+import requests
+
+from citysort_dagster.freshness import freshness
+from citysort_dagster.installation import Installation, open_installation
+from citysort_dagster.instance import unfinished_runs
+from citysort_dagster.news import find_news
+from citysort_dagster.source_assets import OVERLAP, SourceConnector, asset_key
+from citysort_dagster.source_checks import FRESH
+from citysort_dagster.source_configs import SourceConfig, UnknownSource, get_source, load_sources
+from citysort_dagster.store import documents, sync_log
+from connectors.base import ConnectorError
+
+SOURCE_TAG = "citysort/source"
+INGESTION_JOB = "ingestion"
+
+LOOK_SECONDS = 40
+"""A sensor may look this long; Dagster ends one after sixty seconds."""
+
+SHARE_OF_TIME = 20
+"""A look that took long is repeated only after twenty times as long."""
+
+LEFT_BEHIND_AFTER = timedelta(minutes=3)
+WAIT_AFTER_FAILED_IMPORT = timedelta(minutes=10)
+WEBHOOK_SECONDS = 10
+
+
+def import_job_name(source: str) -> str:
+    """The name of the job that imports a source."""
+    return f"import_{source}"
+
+
+def import_request(source: str, partitions: Sequence[str], refresh: bool = False) -> dg.RunRequest:
+    """A run that imports these partitions (ascending, gaps are filled) of a source."""
+    config = {"ops": {asset_key(source).to_python_identifier(): {"config": {"refresh": refresh}}}}
+    return dg.RunRequest(
+        job_name=import_job_name(source),
+        run_config=config,
+        tags={**partition_range_tags(partitions), SOURCE_TAG: source},
+    )
+
+
+def partition_range_tags(partitions: Sequence[str]) -> dict[str, str]:
+    """The tags by which Dagster knows that one run is for all partitions from the first to the last."""
+    return {
+        "dagster/asset_partition_range_start": partitions[0],
+        "dagster/asset_partition_range_end": partitions[-1],
+    }
+
+
+def build_source_schedule(
+    source: SourceConfig, job: dg.UnresolvedAssetJobDefinition
+) -> dg.ScheduleDefinition:
+    """Refreshes a source when its cron (UTC) says."""
+
+    def refresh(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        if _is_under_way(context.instance, source.name):
+            return dg.SkipReason(f"An import of {source.name} is under way or queued.")
+        with open_installation() as installation:
+            try:
+                partitions = _refresh_partitions(installation, source.name)
+            except UnknownSource:
+                return dg.SkipReason(f"The source {source.name} has been removed.")
+        return import_request(source.name, partitions, refresh=True)
+
+    return dg.ScheduleDefinition(
+        name=f"schedule_{source.name}",
+        job=job,
+        cron_schedule=source.schedule,
+        execution_timezone="UTC",
+        execution_fn=refresh,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=f"Refreshes the source {source.name}.",
+    )
+
+
+def build_news_sensor(source: SourceConfig, job: dg.UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
+    """Asks a source for news and imports the partitions concerned."""
+
+    @dg.sensor(
+        name=f"news_of_{source.name}",
+        job=job,
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Asks the source {source.name} for documents that are not imported yet.",
+    )
+    def news_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        if context.cursor and time.time() < float(context.cursor):
+            return dg.SensorResult(
+                skip_reason="The last look took long; the next one waits.", cursor=context.cursor
+            )
+        if _is_under_way(context.instance, source.name):
+            return dg.SensorResult(skip_reason="An import is under way or queued.")
+        began = time.time()
+        with open_installation() as installation:
+            try:
+                request, reason = _look(installation, source.name)
+            except UnknownSource:
+                request, reason = None, "The source has been removed."
+        took = time.time() - began
+        return dg.SensorResult(
+            run_requests=[request] if request else [],
+            skip_reason=None if request else reason,
+            cursor=str(began + took * SHARE_OF_TIME),
+        )
+
+    return news_sensor
+
+
+def _look(installation: Installation, name: str) -> tuple[dg.RunRequest | None, str]:
+    source = get_source(installation.database, name)
+    if not source.enabled:
+        return None, "The source is disabled."
+    with installation.database.read() as connection:
+        failed_at = sync_log.last_import_failed_at(connection, name)
+    if failed_at is not None and failed_at > sync_log.now() - WAIT_AFTER_FAILED_IMPORT:
+        return None, f"The last import failed at {failed_at:%H:%M:%S} UTC; the next one waits."
+    try:
+        with SourceConnector(name).open(installation) as connector:
+            if source.watermark is None:
+                return import_request(name, installation.calendar.keys), ""
+            since = source.watermark - OVERLAP if connector.windowed else None
+            news = find_news(installation, name, connector, since, LOOK_SECONDS)
+    except (ConnectorError, dg.Failure) as error:
+        return None, f"The source cannot be asked: {error}"
+    if news.partitions:
+        return import_request(name, news.partitions), ""
+    if not news.whole:
+        return import_request(name, _refresh_partitions(installation, name), refresh=True), ""
+    return None, "Nothing new."
+
+
+def _refresh_partitions(installation: Installation, name: str) -> Sequence[str]:
+    """From the watermark less the overlap to the present; all when there is no watermark."""
+    watermark = get_source(installation.database, name).watermark
+    keys = installation.calendar.keys
+    if watermark is None:
+        return keys
+    return keys[keys.index(installation.calendar.key_of(watermark - OVERLAP)) :]
+
+
+def _is_under_way(instance: dg.DagsterInstance, source: str) -> bool:
+    return bool(unfinished_runs(instance, {SOURCE_TAG: source}))
+
+
+@dg.sensor(
+    name="retry_failed_documents",
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Imports the partitions of failed documents again, after a delay that grows with each attempt.",
+)
+def retry_failed_documents(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    """Requests the partitions of failures that are due."""
+    with open_installation() as installation:
+        enabled = {source.name for source in load_sources(installation.database) if source.enabled}
+        idle = {name for name in enabled if not _is_under_way(context.instance, name)}
+        due = installation.database.write(
+            lambda connection: sync_log.take_due_failures(connection, idle, installation.calendar.keys)
+        )
+    return dg.SensorResult(run_requests=[import_request(source, [key]) for source, key in due])
+
+
+@dg.sensor(
+    name="ingest_what_was_left_behind",
+    job_name=INGESTION_JOB,
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Runs the ingestion pipeline over documents that have waited for minutes, "
+    "so that a missed tick of the automation loses nothing.",
+)
+def ingest_what_was_left_behind(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Requests the partitions with documents that no run has taken to a queue."""
+    if any(SOURCE_TAG not in run.tags for run in unfinished_runs(context.instance, {})):
+        return dg.SkipReason("The ingestion pipeline is at work.")
+    with open_installation() as installation, installation.database.read() as connection:
+        waiting = documents.pending_partitions(connection, sync_log.now() - LEFT_BEHIND_AFTER)
+    keys = [key for key in installation.calendar.keys if key in waiting]
+    if not keys:
+        return dg.SkipReason("No document has been left behind.")
+    return dg.RunRequest(tags=partition_range_tags(keys))
+
+
+@dg.sensor(
+    name="freshness_of_sources",
+    minimum_interval_seconds=300,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Reports when a source becomes late against its schedule, and when it is fresh again.",
+)
+def freshness_of_sources(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    """Evaluates the freshness checks without a run; reports what has changed since the last look."""
+    former = json.loads(context.cursor or "{}")
+    evaluations = []
+    found = {}
+    with open_installation() as installation:
+        sources = load_sources(installation.database)
+    for source in sources:
+        if not (source.enabled and source.schedule):
+            continue
+        fresh, reason = freshness(source.schedule, source.last_sync_at, source.created_at)
+        found[source.name] = fresh
+        if former.get(source.name) != fresh:
+            evaluations.append(
+                dg.AssetCheckEvaluation(
+                    asset_key=asset_key(source.name),
+                    check_name=FRESH,
+                    passed=fresh,
+                    severity=dg.AssetCheckSeverity.WARN,
+                    description=reason,
+                    metadata={},
+                )
+            )
+    return dg.SensorResult(asset_events=evaluations, cursor=json.dumps(found))
+
+
+@dg.run_failure_sensor(
+    name="failed_runs",
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Writes an audit event for every failed run and tells the webhook, if one is configured.",
+)
+def failed_runs(context: dg.RunFailureSensorContext) -> None:
+    """Raises nothing: a webhook that does not answer is an audit event of its own."""
+    run = context.dagster_run
+    facts = {
+        "run_id": run.run_id,
+        "job": run.job_name,
+        "source": run.tags.get(SOURCE_TAG),
+        "partitions": run.tags.get("dagster/partition")
+        or " to ".join(
+            run.tags[tag] for tag in sorted(partition_range_tags([""]), reverse=True) if tag in run.tags
+        ),
+        "reason": _first_sentence(context),
+    }
+    with open_installation() as installation:
+        told = _tell_webhook(installation.settings.webhook_url.get_secret_value(), facts)
+        event = {
+            "event": "run failed",
+            "source": facts["source"],
+            "run_id": run.run_id,
+            "details": {**facts, "webhook": told},
+        }
+        installation.database.write(lambda connection: sync_log.audit(connection, [event]))
+
+
+def _first_sentence(context: dg.RunFailureSensorContext) -> str:
+    """What failed, without the stack trace."""
+    for event in context.get_step_failure_events():
+        failure = event.step_failure_data
+        if failure.user_failure_data is not None and failure.user_failure_data.description:
+            return str(failure.user_failure_data.description)
+        if failure.error is not None and failure.error.cls_name:
+            return f"unexpected {failure.error.cls_name}; the run's log in Dagster has it all"
+    return "the run's process ended unexpectedly"
+
+
+def _tell_webhook(url: str, facts: Mapping[str, Any]) -> str:
+    """POSTs the facts; returns what came of it, in words without the address, which may hold a token."""
+    if not url:
+        return "none configured"
+    try:
+        response = requests.post(url, json=facts, timeout=WEBHOOK_SECONDS, allow_redirects=False)
+    except requests.RequestException as error:
+        return f"not reached ({type(error).__name__})"
+    return f"answered {response.status_code}"
+
+
+COMMON_SENSORS = (retry_failed_documents, ingest_what_was_left_behind, freshness_of_sources, failed_runs)

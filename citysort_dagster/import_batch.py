@@ -1,0 +1,241 @@
+"""One batch of an import, committed in one transaction: documents, sync-log entries, audit events,
+failures and how the import stands. All of it is there afterwards, or none."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from citysort_dagster.files import stored_path
+from citysort_dagster.store import sync_log
+from citysort_dagster.store.sync_log import KnownDocument
+from connectors.base import ExternalDocument, VerifiedDownload, Window
+
+_DOCUMENTS = uuid.UUID("6f0d2a52-6f43-5c55-9d3c-2f0a86c1f1c7")
+"""The name space of document ids (UUIDv5)."""
+
+
+@dataclass
+class Counts:
+    """What became of the listed documents; `skipped` includes the refused ones. Bytes are stored bytes."""
+
+    listed: int = 0
+    imported: int = 0
+    skipped: int = 0
+    failed: int = 0
+    bytes: int = 0
+
+
+class ImportRequest(NamedTuple):
+    """What to import: `window` None lists everything; `partitions` are the keys asked for, ascending.
+
+    `limit` is how many documents to download at most; `reimport` downloads known versions again and
+    compares them with what is stored.
+    """
+
+    source: str
+    run_id: str
+    window: Window | None
+    partitions: Sequence[str]
+    limit: int | None = None
+    reimport: bool = False
+
+
+class Arrival(NamedTuple):
+    """A downloaded document, staged; `former` is the document that the sync log named when it was listed."""
+
+    document: ExternalDocument
+    partition: str
+    former: str | None
+    staged: Path
+    download: VerifiedDownload
+
+
+class Problem(NamedTuple):
+    """A listed document that was not imported, and why, in one sentence."""
+
+    document: ExternalDocument
+    partition: str
+    reason: str
+    refused: bool
+
+
+class ImportEnd(NamedTuple):
+    """How an import ended. `listed_until` is None unless the listing was complete; `whole_partitions`
+    are those it covered wholly, None for all there are."""
+
+    status: str
+    error: str | None
+    listed_until: datetime | None
+    whole_partitions: Sequence[str] | None
+
+
+class Outcome(NamedTuple):
+    """What the transaction made of the arrivals; `skipped` are those that were there already.
+    `paths` are the stored paths that were written."""
+
+    imported: Sequence[Arrival]
+    skipped: Sequence[Arrival]
+    paths: Sequence[str]
+
+
+def document_id(source: str, external_id: str, version: str, former: str | None) -> str:
+    """The id of a document, the same however often its import is attempted.
+
+    The document it supersedes is part of it: a source that returns to an earlier version has a new
+    document, not that earlier one again.
+    """
+    name = "\x1f".join((source, external_id, version, former or ""))
+    return str(uuid.uuid5(_DOCUMENTS, name.encode(errors="surrogatepass").hex()))
+
+
+@dataclass
+class Batch:
+    """Arrivals and problems to commit. `publish` makes staged files permanent under stored paths."""
+
+    request: ImportRequest
+    connector_type: str
+    started_at: datetime
+    arrivals: Sequence[Arrival]
+    problems: Sequence[Problem]
+    publish: Callable[[Sequence[tuple[Path, str]]], None]
+
+    def __post_init__(self) -> None:
+        self._published: dict[Path, str] = {}
+
+    def commit(self, connection: sa.Connection, before: Counts, end: ImportEnd | None) -> Outcome:
+        """Does it all on the connection's transaction; may be called again when that was lost.
+
+        `before` is what the import had counted before this batch, its problems included.
+        """
+        source, run_id = self.request.source, self.request.run_id
+        sync_log.lock_source(connection, source)
+        present = sync_log.lookup_documents(
+            connection, source, [arrival.document.external_id for arrival in self.arrivals]
+        )
+        rows: list[Mapping[str, Any]] = []
+        imported: list[Arrival] = []
+        skipped: list[Arrival] = []
+        moves: list[tuple[Path, str]] = []
+        for arrival in self.arrivals:
+            newest = present.get(arrival.document.external_id)
+            if newest is not None and self._published.get(arrival.staged) == newest.path:
+                imported.append(arrival)  # by an earlier call, whose answer was lost
+            elif newest is not None and self._is_there(arrival, newest):
+                skipped.append(arrival)
+                if self.request.reimport and arrival.download.sha256 == newest.sha256:
+                    moves.append((arrival.staged, newest.path))
+            else:
+                row = self._row(arrival, newest.document_id if newest else None)
+                rows.append(row)
+                imported.append(arrival)
+                moves.append((arrival.staged, row["path"]))
+        self.publish([move for move in moves if self._published.get(move[0]) != move[1]])
+        self._published.update(moves)
+        sync_log.add_documents(connection, rows)
+        sync_log.clear_failures(
+            connection, source, [arrival.document.external_id for arrival in self.arrivals]
+        )
+        sync_log.record_failures(
+            connection, source, run_id, [_storable(problem) for problem in self.problems]
+        )
+        self._save(connection, before, imported, skipped, end)
+        return Outcome(imported, skipped, list(self._published.values()))
+
+    def _is_there(self, arrival: Arrival, newest: KnownDocument) -> bool:
+        if newest.version == arrival.document.version:
+            # Another import brought it meanwhile; or it was downloaded again to be compared.
+            return not self.request.reimport or newest.sha256 == arrival.download.sha256
+        # Another import brought another version meanwhile: the later one stays the newest.
+        overtaken = newest.document_id != arrival.former
+        ours, theirs = arrival.document.modified_at, newest.modified_at
+        return overtaken and ours is not None and theirs is not None and ours < theirs
+
+    def _row(self, arrival: Arrival, former: str | None) -> dict[str, Any]:
+        document, download = arrival.document, arrival.download
+        new_id = document_id(self.request.source, document.external_id, document.version, former)
+        return {
+            "id": new_id,
+            "source": self.request.source,
+            "connector_type": self.connector_type,
+            "external_id": document.external_id,
+            "version": document.version,
+            "filename": document.filename,
+            "content_type": download.content_type,
+            "size": download.size,
+            "sha256": download.sha256,
+            "path": stored_path(new_id, document.filename),
+            "source_url": document.source_url,
+            "source_modified_at": document.modified_at,
+            "source_metadata": dict(document.metadata),
+            "partition": arrival.partition,
+            "run_id": self.request.run_id,
+            "imported_at": sync_log.now(),
+            "supersedes": former,
+            "superseded_by": None,
+            "status": "ingested",
+            "stage": "imported",
+            "fields": {},
+            "review_reasons": [],
+        }
+
+    def _save(
+        self,
+        connection: sa.Connection,
+        before: Counts,
+        imported: Sequence[Arrival],
+        skipped: Sequence[Arrival],
+        end: ImportEnd | None,
+    ) -> None:
+        at = sync_log.now()
+        window = self.request.window or Window()
+        counts = asdict(before)
+        counts["imported"] += len(imported)
+        counts["skipped"] += len(skipped)
+        counts["bytes"] += sum(arrival.download.size for arrival in imported)
+        sync_log.save_import(
+            connection,
+            {
+                "run_id": self.request.run_id,
+                "source": self.request.source,
+                "window_start": window.start,
+                "window_end": window.end,
+                "started_at": self.started_at,
+                "finished_at": at if end else None,
+                "status": end.status if end else "running",
+                "error": end.error if end else None,
+                **counts,
+            },
+        )
+        if end is None or end.listed_until is None:
+            return
+        until = min(end.listed_until, window.end) if window.end else end.listed_until
+        sync_log.advance_watermark(connection, self.request.source, window.start, until)
+        sync_log.set_last_sync(connection, self.request.source, at)
+        sync_log.close_failures_not_listed(
+            connection, self.request.source, self.request.run_id, end.whole_partitions
+        )
+
+
+def _storable(problem: Problem) -> sync_log.Failed:
+    """The problem in text that any database stores and indexes, however broken the document's id is."""
+
+    def clean(text: str, length: int) -> str:
+        text = text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
+        return text if len(text) <= length else f"{text[:length]}… ({uuid.uuid5(_DOCUMENTS, text)})"
+
+    document = problem.document
+    return sync_log.Failed(
+        clean(document.external_id, 400),
+        clean(document.version, 400),
+        clean(document.filename, 1_000),
+        problem.partition,
+        clean(problem.reason, 2_000),
+        problem.refused,
+    )

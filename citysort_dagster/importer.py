@@ -1,0 +1,343 @@
+"""Imports the documents of one source: list, skip what the sync log holds, download, commit.
+
+Everything before the transaction may happen twice and does no harm; what the transaction holds
+happens exactly once. Knows no single connector and nothing of Dagster.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+from citysort_dagster.files import FileStore, FileStoreError, Staging
+from citysort_dagster.import_batch import Arrival, Batch, Counts, ImportEnd, ImportRequest, Outcome, Problem
+from citysort_dagster.partitions import Calendar
+from citysort_dagster.store import sync_log
+from citysort_dagster.store.database import Database
+from citysort_dagster.store.sync_log import Known
+from connectors.base import (
+    ConfigurationError,
+    Connector,
+    ConnectorError,
+    DownloadRefused,
+    ExternalDocument,
+    ListingIncomplete,
+    NotImported,
+    Window,
+    download_verified,
+    refusal,
+)
+
+LOOKUP_BATCH = 500
+COMMIT_DOCUMENTS = 200
+COMMIT_BYTES = 64_000_000
+KEPT_PROBLEMS = 1_000
+MAX_ID_BYTES = 2_000
+"""PostgreSQL cannot index longer keys."""
+
+
+@dataclass
+class ImportSummary:
+    """One import as a whole. `incomplete` says why the listing broke off, None when it did not.
+
+    `problems` holds the first thousand; the table import_failures has all of them.
+    """
+
+    counts: Counts = field(default_factory=Counts)
+    partitions: dict[str, Counts] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    limited: bool = False
+    incomplete: str | None = None
+
+
+class Importer:
+    """One import. Iterate over `run()`; `summary` grows along and is final when it ends.
+
+    `on_progress` is called now and then, in the thread that iterates.
+    """
+
+    def __init__(
+        self,
+        request: ImportRequest,
+        connector: Connector,
+        database: Database,
+        files: FileStore,
+        calendar: Calendar,
+        on_progress: Callable[[Counts], None] = lambda counts: None,
+    ) -> None:
+        self.request = request
+        self.summary = ImportSummary()
+        self._connector = connector
+        self._database = database
+        self._files = files
+        self._calendar = calendar
+        self._on_progress = on_progress
+        self._arrivals: list[Arrival] = []
+        self._problems: list[Problem] = []
+        self._busy_ids: set[str] = set()
+        self._downloads: set[Future[Arrival | Problem]] = set()
+        self._downloads_begun = 0
+        self._started_at = datetime.now(timezone.utc)
+
+    def run(self) -> Iterator[str]:
+        """Yields the key of each partition as soon as all of it is committed.
+
+        A listing that breaks off ends the iteration after importing what it had, with
+        `summary.incomplete` set and without yielding the partitions that are not known to be whole.
+        Raises ConfigurationError when the source's settings cannot work, DatabaseError when the
+        documents database stays out of reach; the next import then completes.
+        """
+        with Staging(self._files) as self._staging:
+            self._staging.sweep_dead(self._files, self._committed_paths)
+            with ThreadPoolExecutor(self._connector.concurrency, "download") as self._pool:
+                try:
+                    yield from self._import_listing()
+                except ConfigurationError as error:
+                    self._write([], [], ImportEnd("failed", str(error), None, []))
+                    raise
+                finally:
+                    for download in self._downloads:
+                        download.cancel()
+
+    def _import_listing(self) -> Iterator[str]:
+        open_partitions = list(self.request.partitions)
+        listing = self._connector.list_documents(self.request.window)
+        try:
+            for batch in _batches(listing, LOOKUP_BATCH):
+                known = self._lookup(batch)
+                for document in batch:
+                    partition = self._calendar.key_of(document.modified_at or self._started_at)
+                    if self._connector.newest_first:
+                        while open_partitions and open_partitions[-1] > partition:
+                            self._drain()
+                            self._commit()
+                            yield open_partitions.pop()
+                    self._take(document, partition, known.get(document.external_id))
+                    if self.summary.limited:
+                        break
+                self._on_progress(self.summary.counts)
+                if self.summary.limited:
+                    break
+        except ListingIncomplete as error:
+            self.summary.incomplete = str(error)
+        finally:
+            if isinstance(listing, Generator):
+                listing.close()
+        self._drain()
+        complete = not (self.summary.limited or self.summary.incomplete)
+        self._commit(listed_until=self._started_at if complete else None, last=True)
+        self._on_progress(self.summary.counts)
+        if complete:
+            yield from reversed(open_partitions)
+            yield from (key for key in self.summary.partitions if key not in self.request.partitions)
+
+    def _take(self, document: ExternalDocument, partition: str, known: Known | None) -> None:
+        if document.external_id in self._busy_ids:
+            self._drain()
+            self._commit()
+            known = self._lookup([document]).get(document.external_id)
+        hindrance = _hindrance(document, self._connector, nul_allowed=self._database.is_sqlite)
+        if hindrance is not None:
+            self._count("listed", partition)
+            self._reject(Problem(document, partition, *hindrance))
+        elif known is not None and known.version == document.version and not self.request.reimport:
+            self._count("listed", partition)
+            self._count("skipped", partition)
+        elif known is not None and known.run_id == self.request.run_id:
+            self._count("listed", partition)
+            reason = "the source lists this id more than once, with different versions"
+            self._reject(Problem(document, partition, reason, refused=False))
+        elif self._downloads_begun == self.request.limit:
+            self.summary.limited = True
+        else:
+            self._count("listed", partition)
+            self._download(document, partition, known.document_id if known else None)
+
+    def _download(self, document: ExternalDocument, partition: str, former: str | None) -> None:
+        while len(self._downloads) >= 2 * self._connector.concurrency:
+            self._collect()
+        self._downloads_begun += 1
+        self._busy_ids.add(document.external_id)
+        self._downloads.add(self._pool.submit(self._fetch, document, partition, former))
+
+    def _fetch(self, document: ExternalDocument, partition: str, former: str | None) -> Arrival | Problem:
+        staged = self._staging.new_file()
+        try:
+            with staged.open("wb") as into:
+                download = download_verified(self._connector, document, into)
+                into.flush()
+                os.fsync(into.fileno())
+            return Arrival(document, partition, former, staged, download)
+        except DownloadRefused as error:
+            problem = Problem(document, partition, str(error), refused=True)
+        except ConnectorError as error:
+            problem = Problem(document, partition, str(error), refused=False)
+        except OSError as error:
+            reason = f"cannot be stored: {error.strerror or type(error).__name__}"
+            problem = Problem(document, partition, reason, refused=False)
+        except Exception as error:  # noqa: BLE001 - whatever a connector does, the other documents go on
+            problem = Problem(document, partition, _unexpected(error), refused=False)
+        staged.unlink(missing_ok=True)
+        return problem
+
+    def _collect(self) -> None:
+        done, self._downloads = wait(self._downloads, return_when=FIRST_COMPLETED)
+        for future in done:
+            outcome = future.result()
+            if isinstance(outcome, Problem):
+                self._busy_ids.discard(outcome.document.external_id)
+                self._reject(outcome)
+            else:
+                self._arrivals.append(outcome)
+        if (
+            len(self._arrivals) >= COMMIT_DOCUMENTS
+            or sum(arrival.download.size for arrival in self._arrivals) >= COMMIT_BYTES
+        ):
+            self._commit()
+
+    def _drain(self) -> None:
+        while self._downloads:
+            self._collect()
+
+    def _reject(self, problem: Problem) -> None:
+        self._note(problem)
+        self._problems.append(problem)
+        if len(self._problems) >= COMMIT_DOCUMENTS:
+            self._commit()
+
+    def _note(self, problem: Problem) -> None:
+        self._count("skipped" if problem.refused else "failed", problem.partition)
+        if len(self.summary.problems) < KEPT_PROBLEMS:
+            self.summary.problems.append(problem)
+
+    def _count(self, what: str, partition: str, amount: int = 1) -> None:
+        of_partition = self.summary.partitions.setdefault(partition, Counts())
+        for counts in (self.summary.counts, of_partition):
+            setattr(counts, what, getattr(counts, what) + amount)
+
+    def _commit(self, listed_until: datetime | None = None, last: bool = False) -> None:
+        """Commits all that has arrived; with `last`, the end of the import in the same transaction."""
+        arrivals, self._arrivals = self._arrivals, []
+        problems, self._problems = self._problems, []
+        if not (arrivals or problems or last):
+            return
+        end = self._end(listed_until) if last else None
+        try:
+            outcome = self._write(arrivals, problems, end)
+        except (OSError, FileStoreError) as error:
+            # These files have no place to go; whatever comes later may still have one.
+            reason = f"cannot be stored: {getattr(error, 'strerror', None) or error}"
+            homeless = [Problem(one.document, one.partition, reason, refused=False) for one in arrivals]
+            for problem in homeless:
+                self._note(problem)
+            outcome = self._write([], [*problems, *homeless], end)
+        self._staging.committed(outcome.paths)
+        for arrival in outcome.imported:
+            self._count("imported", arrival.partition)
+            self._count("bytes", arrival.partition, arrival.download.size)
+        for arrival in outcome.skipped:
+            self._count("skipped", arrival.partition)
+        for arrival in arrivals:
+            arrival.staged.unlink(missing_ok=True)
+            self._busy_ids.discard(arrival.document.external_id)
+        self._on_progress(self.summary.counts)
+
+    def _write(
+        self, arrivals: Sequence[Arrival], problems: Sequence[Problem], end: ImportEnd | None
+    ) -> Outcome:
+        batch = Batch(
+            self.request, self._connector.connector_type, self._started_at, arrivals, problems, self._publish
+        )
+        before = replace(self.summary.counts)
+        return self._database.write(lambda connection: batch.commit(connection, before, end))
+
+    def _publish(self, moves: Sequence[tuple[Path, str]]) -> None:
+        if moves:
+            self._staging.journal([path for _, path in moves])
+            self._files.publish(moves)
+
+    def _lookup(self, documents: Sequence[ExternalDocument]) -> Mapping[str, Known]:
+        ids = {document.external_id for document in documents if _is_text(document.external_id)}
+        with self._database.read() as connection:
+            return sync_log.lookup(connection, self.request.source, ids)
+
+    def _committed_paths(self, paths: Sequence[str]) -> set[str]:
+        with self._database.read() as connection:
+            return sync_log.committed_paths(connection, paths)
+
+    def _end(self, listed_until: datetime | None) -> ImportEnd:
+        window = self.request.window or Window()
+        whole = [key for key in self.request.partitions if _covers(window, self._calendar.window([key]))]
+        return ImportEnd(
+            status="limited"
+            if self.summary.limited
+            else "incomplete"
+            if self.summary.incomplete
+            else "complete",
+            error=self.summary.incomplete,
+            listed_until=listed_until,
+            # A document without a date moves with the present: only a listing of everything is sure to miss none.
+            whole_partitions=None if window == Window() else whole,
+        )
+
+
+def _covers(window: Window, partition: Window) -> bool:
+    return (window.start is None or (partition.start is not None and window.start <= partition.start)) and (
+        window.end is None or (partition.end is not None and window.end >= partition.end)
+    )
+
+
+def _batches(listing: Iterator[ExternalDocument], size: int) -> Iterator[list[ExternalDocument]]:
+    """The listing in lists; what was listed before it broke off comes before the error."""
+    batch: list[ExternalDocument] = []
+    broken: ListingIncomplete | None = None
+    try:
+        for document in listing:
+            batch.append(document)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except ListingIncomplete as error:
+        broken = error
+    except ConnectorError:
+        raise
+    except Exception as error:  # noqa: BLE001 - what was listed before is imported all the same
+        broken = ListingIncomplete(_unexpected(error))
+    if batch:
+        yield batch
+    if broken:
+        raise broken
+
+
+def _hindrance(document: ExternalDocument, connector: Connector, nul_allowed: bool) -> NotImported | None:
+    """Why a listed document is not downloaded, or None when it is."""
+    if document.not_imported is not None:
+        return document.not_imported
+    texts = "".join((document.external_id, document.version, document.filename))
+    if not _is_text(texts):
+        return NotImported("its id or name is not valid Unicode text")
+    if not nul_allowed and "\0" in texts:
+        return NotImported("its id or name holds a NUL character, which PostgreSQL cannot store")
+    if len(document.external_id.encode()) > MAX_ID_BYTES:
+        return NotImported(f"its id is longer than {MAX_ID_BYTES} bytes")
+    reason = refusal(connector, document)
+    return NotImported(reason, refused=True) if reason else None
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _unexpected(error: Exception) -> str:
+    """Names an error that nobody foresaw by kind and place: its text may hold anything, a secret too."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"unexpected {type(error).__name__} in {Path(frame.filename).name} line {frame.lineno}"

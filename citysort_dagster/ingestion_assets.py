@@ -1,0 +1,207 @@
+"""The ingestion pipeline as Dagster assets: text, classification, department queues.
+
+Each works off the documents of its partitions that wait for it, in batches, so that a run after
+any number of imports, or after one that was cut short, leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from citysort_dagster.files import FileStoreError
+from citysort_dagster.installation import Installation
+from citysort_dagster.pipeline.classify import Classification, classify
+from citysort_dagster.pipeline.extract import Extraction, TextExtractor
+from citysort_dagster.pipeline.route import route
+from citysort_dagster.pipeline.rules import Rules, RulesError, load_rules
+from citysort_dagster.store import documents
+
+BATCH = 200
+
+DOCUMENT_TEXT = dg.AssetKey("document_text")
+DOCUMENT_CLASSIFICATION = dg.AssetKey("document_classification")
+DEPARTMENT_QUEUES = dg.AssetKey("department_queues")
+INGESTION = (DOCUMENT_TEXT, DOCUMENT_CLASSIFICATION, DEPARTMENT_QUEUES)
+
+AFTER_ANY_CHANGE = (
+    dg.AutomationCondition.any_deps_updated().since(dg.AutomationCondition.newly_requested())
+    & ~dg.AutomationCondition.any_deps_in_progress()
+    & ~dg.AutomationCondition.in_progress()
+)
+"""For any partition, whichever source changed; `eager()` would want the latest partition of all."""
+
+
+def build_ingestion_assets(
+    partitions: dg.PartitionsDefinition[str], source_keys: Sequence[dg.AssetKey]
+) -> Sequence[dg.AssetsDefinition]:
+    """The three assets, downstream of the sources with these keys."""
+
+    def ingestion_asset(
+        key: dg.AssetKey, deps: Iterable[dg.AssetKey], description: str
+    ) -> Callable[[Callable[..., None]], dg.AssetsDefinition]:
+        return dg.asset(
+            key=key,
+            deps=[dg.AssetDep(dep) for dep in deps],
+            group_name="ingestion",
+            description=description,
+            partitions_def=partitions,
+            backfill_policy=dg.BackfillPolicy.single_run(),
+            automation_condition=AFTER_ANY_CHANGE,
+            required_resource_keys={"installation"},
+            pool=key.to_user_string(),
+            kinds={"python"},
+        )
+
+    @ingestion_asset(DOCUMENT_TEXT, source_keys, "The text of each document, or why there is none.")
+    def document_text(context: dg.AssetExecutionContext) -> None:
+        installation: Installation = context.resources.installation
+        outcomes: Counter[str] = Counter()
+        for rows in _extracted(installation, context):
+            outcomes["documents"] += installation.database.write(
+                partial(documents.save_texts, run_id=context.run_id, texts=rows)
+            )
+            outcomes["without_text"] += sum(row["problem"] is not None for row in rows)
+            outcomes["characters"] += sum(len(row["text"]) for row in rows)
+        _report(context, outcomes, ("documents", "without_text", "characters"))
+
+    @ingestion_asset(DOCUMENT_CLASSIFICATION, [DOCUMENT_TEXT], "What each document is, with its fields.")
+    def document_classification(context: dg.AssetExecutionContext) -> None:
+        installation: Installation = context.resources.installation
+        rules = _rules(installation)
+        outcomes: Counter[str] = Counter()
+        for batch in _pending(installation, context, "extracted"):
+            decisions = []
+            for row in batch:
+                found = classify(row.text, row.filename, rules)
+                outcomes[found.doc_type] += 1
+                values = {
+                    "stage": "classified",
+                    "doc_type": found.doc_type,
+                    "confidence": found.confidence,
+                    "urgency": found.urgency,
+                    "department": found.department,
+                    "fields": dict(found.fields),
+                }
+                details = {key: value for key, value in values.items() if key not in ("stage", "fields")}
+                decisions.append((row.id, "classified", values, details))
+            outcomes["documents"] += installation.database.write(
+                partial(
+                    documents.decide, run_id=context.run_id, former_stage="extracted", decisions=decisions
+                )
+            )
+        _report(context, outcomes, ("documents",))
+
+    @ingestion_asset(
+        DEPARTMENT_QUEUES,
+        [DOCUMENT_CLASSIFICATION],
+        "Each document in the queue of its department, or with a person for review.",
+    )
+    def department_queues(context: dg.AssetExecutionContext) -> None:
+        installation: Installation = context.resources.installation
+        rules = _rules(installation)
+        outcomes: Counter[str] = Counter()
+        for batch in _pending(installation, context, "classified"):
+            decisions = []
+            for row in batch:
+                routing = route(
+                    row.problem,
+                    _classification(row, rules),
+                    rules,
+                    received_at=row.source_modified_at or row.imported_at,
+                )
+                outcomes[routing.status] += 1
+                outcomes[routing.department] += 1
+                values = {
+                    "stage": "queued",
+                    "status": routing.status,
+                    "department": routing.department,
+                    "due_date": routing.due_date,
+                    "review_reasons": list(routing.reasons),
+                }
+                event = "routed" if routing.status == "routed" else "sent to review"
+                details = {
+                    "department": routing.department,
+                    "due_date": routing.due_date.isoformat(),
+                    "reasons": list(routing.reasons),
+                }
+                decisions.append((row.id, event, values, details))
+            outcomes["documents"] += installation.database.write(
+                partial(
+                    documents.decide, run_id=context.run_id, former_stage="classified", decisions=decisions
+                )
+            )
+        _report(context, outcomes, ("documents", "routed", "needs_review"))
+
+    return [document_text, document_classification, department_queues]
+
+
+def _pending(
+    installation: Installation, context: dg.AssetExecutionContext, stage: str
+) -> Iterator[Sequence[Any]]:
+    after = ""
+    while True:
+        with installation.database.read() as connection:
+            batch = documents.pending(connection, stage, context.partition_keys, after, BATCH)
+        if not batch:
+            return
+        yield batch
+        after = batch[-1].id
+
+
+def _extracted(
+    installation: Installation, context: dg.AssetExecutionContext
+) -> Iterator[Sequence[dict[str, Any]]]:
+    """The texts of all waiting documents, in batches as they become ready."""
+    copies: dict[str, ExitStack] = {}
+    unreadable: list[tuple[str, Extraction]] = []
+
+    def files() -> Iterator[tuple[str, Path, str]]:
+        for batch in _pending(installation, context, "imported"):
+            for row in batch:
+                copy = ExitStack()
+                try:
+                    path = copy.enter_context(installation.files.local_copy(row.path))
+                except (FileStoreError, OSError) as error:
+                    problem = f"the stored file cannot be read: {getattr(error, 'strerror', None) or error}"
+                    unreadable.append((row.id, Extraction("", None, None, False, problem)))
+                    continue
+                copies[row.id] = copy
+                yield row.id, path, row.filename
+
+    rows: list[dict[str, Any]] = []
+    with TextExtractor() as extractor:
+        for document_id, extraction in chain(extractor.extract(files()), unreadable):
+            if document_id in copies:
+                copies.pop(document_id).close()
+            # PostgreSQL stores no NUL in text.
+            text = extraction.text.replace("\0", "")
+            rows.append({"document_id": document_id, **extraction._asdict(), "text": text})
+            if len(rows) == BATCH:
+                yield rows
+                rows = []
+    if rows:
+        yield rows
+
+
+def _rules(installation: Installation) -> Rules:
+    try:
+        return load_rules(installation.settings.rules_file)
+    except RulesError as error:
+        raise dg.Failure(f"The classification rules cannot be used: {error}", allow_retries=False) from None
+
+
+def _classification(row: Any, rules: Rules) -> Classification:
+    raise NotImplementedError
+
+
+def _report(context: dg.AssetExecutionContext, outcomes: Counter[str], always: Sequence[str]) -> None:
+    metadata = {**dict.fromkeys(always, 0), **outcomes}
+    context.add_asset_metadata({name: int(count) for name, count in metadata.items()})

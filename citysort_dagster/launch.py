@@ -1,0 +1,197 @@
+"""Real Dagster runs, executed by the command line in its own process."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime, timedelta, timezone
+from typing import Any, NamedTuple
+
+import dagster as dg
+import sqlalchemy as sa
+
+from citysort_dagster.import_batch import Counts
+from citysort_dagster.installation import Installation, open_installation
+from citysort_dagster.instance import PROCESS_TAG, prepare_dagster_home, this_process, unfinished_runs
+from citysort_dagster.source_configs import get_source
+from citysort_dagster.store import documents
+from citysort_dagster.store.models import Import, ImportFailure
+from citysort_dagster.store.sync_log import now
+from connectors.base import ConfigurationError, Window
+
+WAIT_SECONDS = 2.0
+
+
+class ImportOutcome(NamedTuple):
+    """What came of an import. `skipped` includes refused documents; `errors` are the failed ones,
+    each with external_id, filename and reason. `incomplete` says why the source could not be listed
+    completely, `failure` why the run failed otherwise; both are None when all went well."""
+
+    source: str
+    run_id: str
+    imported: int
+    skipped: int
+    failed: int
+    errors: Sequence[Mapping[str, str]]
+    limited: bool
+    incomplete: str | None
+    failure: str | None
+
+
+class ProcessOutcome(NamedTuple):
+    """What came of a run of the ingestion pipeline: how many documents waited for it, and why it failed."""
+
+    run_id: str | None
+    waiting: int
+    failure: str | None
+
+
+def import_source(
+    name: str,
+    *,
+    date_from: date | None = None,
+    date_to: date | None = None,
+    limit: int | None = None,
+    reimport: bool = False,
+    on_progress: Callable[[Counts], None] = lambda counts: None,
+    on_wait: Callable[[str], None] = lambda run_id: None,
+) -> ImportOutcome:
+    """Imports a source over the partitions that the dates (UTC, both inclusive) touch, in one run.
+
+    Waits while another import of the source is under way, calling `on_wait` with its run id once.
+    Raises UnknownSource, and ConfigurationError for a source that is disabled or dates that cannot be.
+    """
+    from citysort_dagster import source_assets
+    from citysort_dagster.automation import SOURCE_TAG, import_job_name, partition_range_tags
+
+    with open_installation() as installation:
+        source = get_source(installation.database, name)
+        if not source.enabled:
+            raise ConfigurationError(
+                f"the source {name} is disabled; `citysort sources enable {name}` enables it"
+            )
+        window = Window(_midnight(date_from), _midnight(date_to + timedelta(days=1)) if date_to else None)
+        if window.start and window.end and window.start >= window.end:
+            raise ConfigurationError(f"--from {date_from} is after --to {date_to}")
+        keys = installation.calendar.between(window)
+        config = {
+            "limit": limit,
+            "reimport": reimport,
+            "date_from": date_from.isoformat() if date_from else None,
+            "date_to": date_to.isoformat() if date_to else None,
+        }
+        op = source_assets.asset_key(name).to_python_identifier()
+        token = source_assets.on_progress.set(on_progress)
+        try:
+            with _instance(installation) as instance:
+                _wait_for_others(instance, {SOURCE_TAG: name}, on_wait)
+                run_id, failure = _execute(
+                    instance,
+                    import_job_name(name),
+                    tags={**partition_range_tags(keys), SOURCE_TAG: name},
+                    run_config={"ops": {op: {"config": {k: v for k, v in config.items() if v is not None}}}},
+                )
+        finally:
+            source_assets.on_progress.reset(token)
+        return _outcome(installation, name, run_id, failure)
+
+
+def process() -> ProcessOutcome:
+    """Takes all documents that wait for the ingestion pipeline to a queue or to review, in one run."""
+    from citysort_dagster.automation import INGESTION_JOB, partition_range_tags
+
+    with open_installation() as installation:
+        with installation.database.read() as connection:
+            waiting = documents.pending_partitions(connection, now() + timedelta(days=1))
+        keys = [key for key in installation.calendar.keys if key in waiting]
+        if not keys:
+            return ProcessOutcome(None, 0, None)
+        with _instance(installation) as instance:
+            run_id, failure = _execute(instance, INGESTION_JOB, tags=partition_range_tags(keys))
+        return ProcessOutcome(run_id, sum(waiting.values()), failure)
+
+
+@contextmanager
+def _instance(installation: Installation) -> Iterator[dg.DagsterInstance]:
+    prepare_dagster_home(installation.settings)
+    # What a person should read of a run is printed by the command; all of it is in the run's log.
+    logging.getLogger("dagster").setLevel(logging.CRITICAL + 1)
+    with dg.DagsterInstance.get() as instance:
+        yield instance
+
+
+def _wait_for_others(
+    instance: dg.DagsterInstance, tags: dict[str, str], on_wait: Callable[[str], None]
+) -> None:
+    told = False
+    while runs := unfinished_runs(instance, tags):
+        if not told:
+            on_wait(runs[0].run_id)
+            told = True
+        time.sleep(WAIT_SECONDS)
+
+
+def _execute(
+    instance: dg.DagsterInstance,
+    job_name: str,
+    tags: Mapping[str, str],
+    run_config: Mapping[str, Any] | None = None,
+) -> tuple[str, str | None]:
+    """The id of the finished run, and the sentence of its failure if it failed."""
+    from citysort_dagster.definitions import build_definitions
+
+    job = build_definitions().resolve_job_def(job_name)
+    result = job.execute_in_process(
+        instance=instance,
+        run_config=run_config,
+        tags={**tags, PROCESS_TAG: this_process()},
+        raise_on_error=False,
+    )
+    if result.success:
+        return result.run_id, None
+    for event in result.all_events:
+        if event.is_step_failure:
+            failure = event.step_failure_data
+            if failure.user_failure_data is not None and failure.user_failure_data.description:
+                return result.run_id, failure.user_failure_data.description
+            if failure.error is not None:
+                return (
+                    result.run_id,
+                    f"unexpected {failure.error.cls_name}: run {result.run_id} has the details",
+                )
+    return result.run_id, f"run {result.run_id} failed; its log has the details"
+
+
+def _outcome(installation: Installation, name: str, run_id: str, failure: str | None) -> ImportOutcome:
+    with installation.database.read() as connection:
+        row = connection.execute(
+            sa.select(Import).where(Import.run_id == run_id, Import.source == name)
+        ).first()
+        errors = connection.execute(
+            sa.select(ImportFailure.external_id, ImportFailure.filename, ImportFailure.reason)
+            .where(
+                ImportFailure.run_id == run_id, ImportFailure.source == name, ImportFailure.refused.is_(False)
+            )
+            .order_by(ImportFailure.external_id)
+        ).mappings()
+        listed = [dict(error) for error in errors]
+    if row is None:
+        return ImportOutcome(name, run_id, 0, 0, 0, [], False, None, failure)
+    incomplete = row.error if row.status == "incomplete" else None
+    return ImportOutcome(
+        name,
+        run_id,
+        row.imported,
+        row.skipped,
+        row.failed,
+        listed,
+        limited=row.status == "limited",
+        incomplete=incomplete,
+        failure=None if incomplete else failure,
+    )
+
+
+def _midnight(day: date | None) -> datetime | None:
+    return datetime(day.year, day.month, day.day, tzinfo=timezone.utc) if day else None

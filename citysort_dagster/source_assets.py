@@ -1,0 +1,330 @@
+"""A configured source as Dagster sees it: a resource, and a partitioned asset that imports it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta, timezone
+from typing import Any
+
+import dagster as dg
+import sqlalchemy as sa
+from pydantic import Field
+
+from citysort_dagster.import_batch import Counts, ImportRequest
+from citysort_dagster.importer import Importer, ImportSummary
+from citysort_dagster.installation import Installation
+from citysort_dagster.source_configs import SourceConfig, UnknownSource, connector_for, get_source
+from citysort_dagster.store.models import Document
+from connectors import connector_class
+from connectors.base import ConfigurationError, Connector, Window
+
+OVERLAP = timedelta(minutes=10)
+"""How far behind the watermark a refresh begins: systems show documents late."""
+
+SHOWN_DOCUMENTS = 20
+SHOWN_PROBLEMS = 100
+
+
+on_progress: ContextVar[Callable[[Counts], None]] = ContextVar("on_progress", default=lambda counts: None)
+"""Told now and then how an import in this process stands."""
+
+
+class ImportConfig(dg.Config):
+    """What a person may choose when launching an import. Nothing here can do harm."""
+
+    limit: int | None = Field(
+        default=None,
+        ge=1,
+        description="Download at most this many documents, the newest first where possible.",
+    )
+    reimport: bool = Field(
+        default=False, description="Download known documents again and compare them with what is stored."
+    )
+    refresh: bool = Field(
+        default=False, description="List only what has changed since the source was last listed completely."
+    )
+    date_from: str | None = Field(default=None, description="First day to list (UTC, YYYY-MM-DD).")
+    date_to: str | None = Field(default=None, description="Last day to list (UTC, YYYY-MM-DD).")
+
+
+def asset_key(source: str) -> dg.AssetKey:
+    """The key of the asset of a source."""
+    return dg.AssetKey(["sources", source])
+
+
+def resource_key(source: str) -> str:
+    """The key of the resource of a source."""
+    return f"source_{source}"
+
+
+@dataclass(frozen=True)
+class SourceConnector:
+    """The resource of a source: opens its connector, in the run that needs it.
+
+    It takes no configuration from Dagster: nothing of it can be shown in a page, kept in run
+    storage, or overridden by whoever launches a run.
+    """
+
+    source: str
+
+    @contextmanager
+    def open(self, installation: Installation) -> Iterator[Connector]:
+        """The connector with the settings that the source has now, secrets included.
+
+        Raises dagster.Failure with one sentence when the source has been removed or disabled since
+        the run was launched, or cannot be used as it is configured.
+        """
+        try:
+            source = get_source(installation.database, self.source)
+        except UnknownSource:
+            raise _failure(self.source, "it has been removed, nothing was imported") from None
+        if not source.enabled:
+            raise _failure(
+                self.source,
+                f"it is disabled, nothing was imported; `citysort sources enable {self.source}` enables it",
+            )
+        try:
+            connector = connector_for(source, installation.settings)
+        except ConfigurationError as error:
+            raise _failure(self.source, str(error)) from None
+        try:
+            yield connector
+        finally:
+            connector.close()
+
+
+def build_source_resource(source: SourceConfig) -> dg.ResourceDefinition:
+    """The connector of a source as a Dagster resource."""
+    return dg.ResourceDefinition.hardcoded_resource(
+        SourceConnector(source.name), f"The {source.connector_type} connector of the source {source.name}."
+    )
+
+
+def _failure(source: str, sentence: str, metadata: Mapping[str, Any] | None = None) -> dg.Failure:
+    # Run retries are for crashed processes; what a person must mend is not mended by trying again.
+    return dg.Failure(f"Source {source}: {sentence}.", metadata=metadata, allow_retries=False)
+
+
+def build_source_asset(source: SourceConfig, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
+    """The asset of a source: materializing it imports the documents of its partitions.
+
+    Raises ConfigurationError for an unknown connector and dagster.DagsterError for owners, tags or
+    a group that Dagster does not accept.
+    """
+
+    @dg.asset(
+        key=asset_key(source.name),
+        group_name=source.group_name,
+        kinds={connector_class(source.connector_type).kind},
+        owners=list(source.owners),
+        tags={**source.tags, "citysort/connector": source.connector_type},
+        description=_describe(source),
+        partitions_def=partitions,
+        backfill_policy=(
+            dg.BackfillPolicy.multi_run(source.partitions_per_run)
+            if source.partitions_per_run
+            else dg.BackfillPolicy.single_run()
+        ),
+        required_resource_keys={"installation", resource_key(source.name)},
+        pool=resource_key(source.name),
+        output_required=False,
+    )
+    def import_source(context: dg.AssetExecutionContext, config: ImportConfig) -> None:
+        installation: Installation = context.resources.installation
+        resource: SourceConnector = getattr(context.resources, resource_key(source.name))
+        with resource.open(installation) as connector:
+            _import(context, config, source.name, connector, installation)
+
+    return import_source
+
+
+def build_broken_source_asset(
+    source: SourceConfig, partitions: dg.PartitionsDefinition[str], reason: str
+) -> dg.AssetsDefinition:
+    """The asset of a source that cannot be shown as configured: it says why, and so do its runs."""
+
+    @dg.asset(
+        key=asset_key(source.name), partitions_def=partitions, description=f"**Cannot be used:** {reason}"
+    )
+    def broken_source(context: dg.AssetExecutionContext) -> None:
+        raise _failure(source.name, reason)
+
+    return broken_source
+
+
+def _describe(source: SourceConfig) -> str:
+    schedule = f"refreshed on the schedule `{source.schedule}` (UTC)" if source.schedule else "no schedule"
+    state = "" if source.enabled else " **Disabled.**"
+    return (
+        f"{source.description or ''}\n\nDocuments of the source `{source.name}` "
+        f"(connector `{source.connector_type}`, {schedule}).{state}"
+    ).strip()
+
+
+def _import(
+    context: dg.AssetExecutionContext,
+    config: ImportConfig,
+    source: str,
+    connector: Connector,
+    installation: Installation,
+) -> None:
+    calendar = installation.calendar
+    try:
+        asked = calendar.window(context.partition_keys)
+        window, partitions = _narrow(config, source, connector, installation, asked, context.partition_keys)
+    except ValueError as error:
+        raise _failure(source, str(error)) from None
+    request = ImportRequest(source, context.run_id, window, partitions, config.limit, config.reimport)
+    importer = Importer(
+        request, connector, installation.database, installation.files, calendar, on_progress.get()
+    )
+    began = time.monotonic()
+    last: str | None = None
+    try:
+        for partition in importer.run():
+            if last is not None:
+                _materialize(context, installation, importer.summary, last, {})
+            last = partition
+    except ConfigurationError as error:
+        raise _failure(source, str(error)) from None
+    summary = importer.summary
+    totals = _totals(installation, source, summary.counts, time.monotonic() - began)
+    if summary.incomplete:
+        if last is not None:
+            _materialize(context, installation, summary, last, {})
+        raise _failure(
+            source,
+            f"the listing broke off ({summary.incomplete}); {summary.counts.imported} of the documents listed "
+            "before were imported, the next import goes on from there",
+            {**totals, "problems": _problems(summary, None)},
+        )
+    if summary.limited:
+        context.log.warning(
+            f"Source {source}: cut short by the limit of {config.limit} documents; there are more to import."
+        )
+        for partition in sorted(summary.partitions):
+            _materialize(context, installation, summary, partition, {"cut_short_by_limit": True, **totals})
+        return
+    if last is not None:
+        _materialize(context, installation, summary, last, totals)
+
+
+def _narrow(
+    config: ImportConfig,
+    source: str,
+    connector: Connector,
+    installation: Installation,
+    asked: Window,
+    partitions: Sequence[str],
+) -> tuple[Window | None, Sequence[str]]:
+    """The window to list, and the partitions that it can complete."""
+    if config.refresh:
+        if not connector.windowed:
+            # It lists everything anyway: documents that turn up with an old date are taken as well.
+            return None, partitions
+        watermark = get_source(installation.database, source).watermark
+        if watermark is None:
+            return asked, partitions
+        start = watermark - OVERLAP
+        return Window(max(start, asked.start) if asked.start else start, asked.end), partitions
+    starts = [start for start in (_day(config.date_from), asked.start) if start]
+    ends = [end for end in (_day(config.date_to, after=True), asked.end) if end]
+    return Window(max(starts, default=None), min(ends, default=None)), partitions
+
+
+def _day(text: str | None, after: bool = False) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a day: write YYYY-MM-DD") from None
+    midnight = datetime(day.year, day.month, day.day, tzinfo=timezone.utc)
+    return midnight + timedelta(days=1) if after else midnight
+
+
+def _materialize(
+    context: dg.AssetExecutionContext,
+    installation: Installation,
+    summary: ImportSummary,
+    partition: str,
+    totals: Mapping[str, Any],
+) -> None:
+    counts = summary.partitions.get(partition, Counts())
+    metadata: dict[str, Any] = {
+        "listed": counts.listed,
+        "imported": counts.imported,
+        "skipped": counts.skipped,
+        "failed": counts.failed,
+        "bytes": counts.bytes,
+        "dagster/partition_row_count": counts.imported,
+        **totals,
+    }
+    if counts.imported:
+        metadata["documents"] = _documents(installation, context.run_id, partition)
+    if any(problem.partition == partition for problem in summary.problems):
+        metadata["problems"] = _problems(summary, partition)
+    context.log_event(
+        dg.AssetMaterialization(asset_key=context.asset_key, partition=partition, metadata=metadata)
+    )
+
+
+def _totals(installation: Installation, source: str, counts: Counts, seconds: float) -> dict[str, Any]:
+    with installation.database.read() as connection:
+        documents, size = connection.execute(
+            sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(Document.size), 0)).where(
+                Document.source == source
+            )
+        ).one()
+    return {
+        "run_listed": counts.listed,
+        "run_imported": counts.imported,
+        "run_skipped": counts.skipped,
+        "run_failed": counts.failed,
+        "run_bytes": counts.bytes,
+        "run_seconds": round(seconds, 3),
+        "source_documents": documents,
+        "source_bytes": int(size),
+    }
+
+
+def _documents(installation: Installation, run_id: str, partition: str) -> dg.MetadataValue[Any]:
+    with installation.database.read() as connection:
+        rows = connection.execute(
+            sa.select(Document.id, Document.filename, Document.source_url, Document.size)
+            .where(Document.run_id == run_id, Document.partition == partition)
+            .order_by(Document.imported_at, Document.id)
+            .limit(SHOWN_DOCUMENTS)
+        ).all()
+    lines = [
+        f"| `{row.id}` | {_cell(row.filename)} | {row.size:,} | {_cell(row.source_url or '')} |"
+        for row in rows
+    ]
+    table = "\n".join(["| document | file name | bytes | at the source |", "|---|---|--:|---|", *lines])
+    return dg.MetadataValue.md(
+        f"{table}\n\nAll of this run: `citysort documents list --run {run_id}`; "
+        "the lineage of one: `citysort documents show DOCUMENT`."
+    )
+
+
+def _problems(summary: ImportSummary, partition: str | None) -> dg.MetadataValue[Any]:
+    problems = [one for one in summary.problems if partition in (None, one.partition)][:SHOWN_PROBLEMS]
+    lines = [
+        f"| {_cell(one.document.external_id)} | {_cell(one.document.filename)} | "
+        f"{'refused' if one.refused else 'failed'} | {_cell(one.reason)} |"
+        for one in problems
+    ]
+    table = "\n".join(["| external id | file name | outcome | reason |", "|---|---|---|---|", *lines])
+    return dg.MetadataValue.md(f"{table}\n\nAll of them: `citysort failures list`.")
+
+
+def _cell(text: str) -> str:
+    """Text that stays inside its Markdown cell and renders as nothing but text."""
+    text = "".join(character if character.isprintable() else "�" for character in text)[:200]
+    for character in "\\`*_{}[]<>|#!~":
+        text = text.replace(character, f"\\{character}")
+    return text.replace("\\<", "&lt;").replace("\\>", "&gt;")

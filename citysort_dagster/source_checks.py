@@ -1,0 +1,117 @@
+"""What must hold of a source after each import, as asset checks; and whether it is fresh."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+import dagster as dg
+import sqlalchemy as sa
+
+from citysort_dagster.freshness import freshness
+from citysort_dagster.installation import Installation
+from citysort_dagster.source_assets import asset_key
+from citysort_dagster.source_configs import SourceConfig, get_source
+from citysort_dagster.store.models import Document, ImportFailure
+from citysort_dagster.verify import verify_documents
+
+NO_FAILED_DOCUMENTS = "no_failed_documents"
+RECORDS_AGREE = "records_agree"
+NOTHING_TWICE = "nothing_twice"
+FRESH = "fresh"
+
+SHOWN = 20
+
+
+def build_source_checks(source: SourceConfig) -> dg.AssetChecksDefinition:
+    """The checks of a source, run with each import of it and on demand."""
+    key = asset_key(source.name)
+
+    @dg.multi_asset_check(
+        name=f"checks_{source.name}",
+        specs=[
+            dg.AssetCheckSpec(
+                NO_FAILED_DOCUMENTS, asset=key, description="Every listed document could be imported."
+            ),
+            dg.AssetCheckSpec(
+                RECORDS_AGREE,
+                asset=key,
+                description="Sync log, documents and stored files agree, down to the SHA-256. "
+                "With an import: for its documents; on demand: for all of the source.",
+            ),
+            dg.AssetCheckSpec(
+                NOTHING_TWICE, asset=key, description="No document of the source is there twice."
+            ),
+            dg.AssetCheckSpec(
+                FRESH, asset=key, description="The source was imported when its schedule said."
+            ),
+        ],
+        required_resource_keys={"installation"},
+    )
+    def checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        installation: Installation = context.resources.installation
+        yield _no_failed_documents(installation, source.name)
+        yield _records_agree(installation, source.name, context.run.run_id)
+        yield _nothing_twice(installation, source.name)
+        configured = get_source(installation.database, source.name)
+        fresh, reason = freshness(configured.schedule, configured.last_sync_at, configured.created_at)
+        yield dg.AssetCheckResult(
+            check_name=FRESH, passed=fresh, severity=dg.AssetCheckSeverity.WARN, description=reason
+        )
+
+    return checks
+
+
+def _no_failed_documents(installation: Installation, source: str) -> dg.AssetCheckResult:
+    with installation.database.read() as connection:
+        failed, refused = connection.execute(
+            sa.select(
+                sa.func.count().filter(ImportFailure.refused.is_(False)),
+                sa.func.count().filter(ImportFailure.refused.is_(True)),
+            ).where(ImportFailure.source == source)
+        ).one()
+    return dg.AssetCheckResult(
+        check_name=NO_FAILED_DOCUMENTS,
+        passed=failed == 0,
+        description=(
+            f"{failed} failed, {refused} refused by rule; `citysort failures list --source {source}` names them."
+        ),
+        metadata={"failed": failed, "refused": refused},
+    )
+
+
+def _records_agree(installation: Installation, source: str, run_id: str) -> dg.AssetCheckResult:
+    with installation.database.read() as connection:
+        imported_by_this_run = connection.execute(
+            sa.select(sa.func.count()).where(Document.run_id == run_id, Document.source == source)
+        ).scalar_one()
+    found = verify_documents(
+        installation.database, installation.files, source, run_id if imported_by_this_run else None
+    )
+    shown = list(islice(found, SHOWN))
+    more = sum(1 for _ in found)
+    lines = [f"- {one.document_id or one.path}: {one.message}" for one in shown]
+    return dg.AssetCheckResult(
+        check_name=RECORDS_AGREE,
+        passed=not shown,
+        description=f"{len(shown) + more} disagreements; `citysort verify` names them all."
+        if shown
+        else None,
+        metadata={"disagreements": len(shown) + more, "examples": dg.MetadataValue.md("\n".join(lines))},
+    )
+
+
+def _nothing_twice(installation: Installation, source: str) -> dg.AssetCheckResult:
+    current = sa.and_(Document.source == source, Document.superseded_by.is_(None))
+    doubled = (
+        sa.select(Document.external_id)
+        .where(current)
+        .group_by(Document.external_id)
+        .having(sa.func.count() > 1)
+    )
+    with installation.database.read() as connection:
+        twice = connection.execute(sa.select(sa.func.count()).select_from(doubled.subquery())).scalar_one()
+        documents = connection.execute(sa.select(sa.func.count()).where(current)).scalar_one()
+    return dg.AssetCheckResult(
+        check_name=NOTHING_TWICE, passed=twice == 0, metadata={"documents": documents, "twice": twice}
+    )

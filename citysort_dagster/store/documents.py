@@ -1,0 +1,99 @@
+"""Queries on documents on their way through the ingestion pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from citysort_dagster.store.models import Document, DocumentText
+from citysort_dagster.store.sync_log import audit
+
+
+def pending(
+    connection: sa.Connection, stage: str, partitions: Collection[str], after: str, count: int
+) -> Sequence[sa.Row[Any]]:
+    """The next documents of these partitions that have passed this stage and no later one.
+
+    In order of id, beginning after the id `after`; with their text where there is one.
+    """
+    return connection.execute(
+        sa.select(Document, DocumentText.text, DocumentText.problem)
+        .join(DocumentText, DocumentText.document_id == Document.id, isouter=True)
+        .where(Document.stage == stage, Document.partition.in_(partitions), Document.id > after)
+        .order_by(Document.id)
+        .limit(count)
+    ).all()
+
+
+def pending_partitions(connection: sa.Connection, imported_before: datetime) -> Mapping[str, int]:
+    """How many documents imported before that time have not reached a queue, by partition."""
+    rows = connection.execute(
+        sa.select(Document.partition, sa.func.count())
+        .where(Document.stage != "queued", Document.imported_at < imported_before)
+        .group_by(Document.partition)
+    )
+    return {partition: count for partition, count in rows}
+
+
+def save_texts(connection: sa.Connection, run_id: str, texts: Sequence[Mapping[str, Any]]) -> int:
+    """Stores extracted texts and returns how many documents they moved on; another run may have
+    been there first."""
+    moved = [
+        text for text in texts if _move(connection, text["document_id"], "imported", {"stage": "extracted"})
+    ]
+    if moved:
+        connection.execute(sa.insert(DocumentText), moved)
+        audit(
+            connection,
+            [
+                {
+                    "event": "text extracted" if text["problem"] is None else "text not extracted",
+                    "document_id": text["document_id"],
+                    "run_id": run_id,
+                    "details": {
+                        "characters": len(text["text"]),
+                        "media_type": text["media_type"],
+                        "problem": text["problem"],
+                    },
+                }
+                for text in moved
+            ],
+        )
+    return len(moved)
+
+
+def decide(
+    connection: sa.Connection,
+    run_id: str,
+    former_stage: str,
+    decisions: Sequence[tuple[str, str, Mapping[str, Any], Mapping[str, Any]]],
+) -> int:
+    """Writes decisions on documents (id, event, new values, details) and returns how many counted:
+    those whose document was still at the former stage."""
+    counted = [
+        (document_id, event, details)
+        for document_id, event, values, details in decisions
+        if _move(connection, document_id, former_stage, values)
+    ]
+    audit(
+        connection,
+        [
+            {"event": event, "document_id": document_id, "run_id": run_id, "details": details}
+            for document_id, event, details in counted
+        ],
+    )
+    return len(counted)
+
+
+def _move(connection: sa.Connection, document_id: str, former_stage: str, values: Mapping[str, Any]) -> bool:
+    return (
+        connection.execute(
+            sa.update(Document)
+            .where(Document.id == document_id, Document.stage == former_stage)
+            .values(**values)
+        ).rowcount
+        == 1
+    )

@@ -1,0 +1,323 @@
+"""Queries on what has been imported: sync log, documents, failures, imports."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from citysort_dagster.store.models import (
+    AuditEvent,
+    ConnectorConfig,
+    Document,
+    Import,
+    ImportFailure,
+    SyncLogEntry,
+)
+
+FIRST_RETRY = timedelta(minutes=5)
+LONGEST_RETRY = timedelta(days=1)
+
+
+class Known(NamedTuple):
+    """The newest imported version of a document, as the sync log holds it."""
+
+    version: str
+    document_id: str
+    run_id: str
+
+
+class KnownDocument(NamedTuple):
+    """A sync-log entry with what a decision about its document needs."""
+
+    version: str
+    document_id: str
+    path: str
+    sha256: str
+    modified_at: datetime | None
+
+
+class Failed(NamedTuple):
+    """A listed document that was not imported, as the failures table holds it."""
+
+    external_id: str
+    version: str
+    filename: str
+    partition: str
+    reason: str
+    refused: bool
+
+
+def now() -> datetime:
+    """The present, UTC."""
+    return datetime.now(timezone.utc)
+
+
+def lookup(connection: sa.Connection, source: str, external_ids: Collection[str]) -> Mapping[str, Known]:
+    """What the sync log holds of these ids; ids it does not hold are absent."""
+    rows = connection.execute(
+        sa.select(
+            SyncLogEntry.external_id, SyncLogEntry.version, SyncLogEntry.document_id, SyncLogEntry.run_id
+        ).where(SyncLogEntry.source == source, SyncLogEntry.external_id.in_(external_ids))
+    )
+    return {row.external_id: Known(row.version, row.document_id, row.run_id) for row in rows}
+
+
+def lock_source(connection: sa.Connection, source: str) -> None:
+    """Waits until no other transaction commits documents of this source; ends with the transaction.
+
+    SQLite has one writer at a time as it is.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("citysort:" + source))))
+
+
+def lookup_documents(
+    connection: sa.Connection, source: str, external_ids: Collection[str]
+) -> Mapping[str, KnownDocument]:
+    """The newest imported documents of these ids."""
+    rows = connection.execute(
+        sa.select(
+            SyncLogEntry.external_id,
+            SyncLogEntry.version,
+            SyncLogEntry.document_id,
+            Document.path,
+            Document.sha256,
+            Document.source_modified_at,
+        )
+        .join(Document, Document.id == SyncLogEntry.document_id)
+        .where(SyncLogEntry.source == source, SyncLogEntry.external_id.in_(external_ids))
+    )
+    return {row.external_id: KnownDocument(*row[1:]) for row in rows}
+
+
+def add_documents(connection: sa.Connection, documents: Sequence[Mapping[str, Any]]) -> None:
+    """Adds documents, names them in the sync log as the newest versions, marks what they supersede
+    and records it in the audit trail."""
+    if not documents:
+        return
+    connection.execute(sa.insert(Document), documents)
+    entries = [
+        {
+            "source": document["source"],
+            "external_id": document["external_id"],
+            "version": document["version"],
+            "document_id": document["id"],
+            "synced_at": document["imported_at"],
+            "run_id": document["run_id"],
+        }
+        for document in documents
+    ]
+    connection.execute(_upsert(connection, SyncLogEntry, ("source", "external_id")), entries)
+    superseding = [document for document in documents if document["supersedes"]]
+    if superseding:
+        connection.execute(
+            sa.update(Document)
+            .where(Document.id == sa.bindparam("former"))
+            .values(superseded_by=sa.bindparam("latter")),
+            [{"former": document["supersedes"], "latter": document["id"]} for document in superseding],
+        )
+    audit(
+        connection,
+        [
+            {
+                "event": "imported",
+                "document_id": document["id"],
+                "source": document["source"],
+                "run_id": document["run_id"],
+                "details": {
+                    "external_id": document["external_id"],
+                    "version": document["version"],
+                    "sha256": document["sha256"],
+                    "size": document["size"],
+                    "supersedes": document["supersedes"],
+                },
+            }
+            for document in documents
+        ]
+        + [
+            {
+                "event": "superseded",
+                "document_id": document["supersedes"],
+                "source": document["source"],
+                "run_id": document["run_id"],
+                "details": {"superseded_by": document["id"]},
+            }
+            for document in superseding
+        ],
+    )
+
+
+def audit(connection: sa.Connection, events: Sequence[Mapping[str, Any]], actor: str = "CitySort") -> None:
+    """Appends audit events; each names its `event` and what it concerns."""
+    if events:
+        nothing: dict[str, Any] = {"document_id": None, "source": None, "run_id": None, "details": {}}
+        at = now()
+        connection.execute(
+            sa.insert(AuditEvent), [{"at": at, "actor": actor, **nothing, **event} for event in events]
+        )
+
+
+def record_failures(connection: sa.Connection, source: str, run_id: str, failures: Sequence[Failed]) -> None:
+    """Records documents that could not be imported, with a growing delay until the next try."""
+    at = now()
+    attempts = {
+        row.external_id: row
+        for row in connection.execute(
+            sa.select(
+                ImportFailure.external_id,
+                ImportFailure.attempts,
+                ImportFailure.first_failed_at,
+                ImportFailure.run_id,
+            ).where(
+                ImportFailure.source == source,
+                ImportFailure.external_id.in_([failure.external_id for failure in failures]),
+            )
+        )
+    }
+    rows = {}
+    for failure in failures:
+        former = attempts.get(failure.external_id)
+        # A transaction that is tried again must not count its attempt twice.
+        again = former is not None and former.run_id == run_id
+        attempt = former.attempts + (0 if again else 1) if former else 1
+        rows[failure.external_id] = {
+            "source": source,
+            **failure._asdict(),
+            "attempts": attempt,
+            "first_failed_at": former.first_failed_at if former else at,
+            "last_failed_at": at,
+            "next_try_at": None if failure.refused else at + _delay(attempt),
+            "run_id": run_id,
+        }
+    if rows:
+        connection.execute(_upsert(connection, ImportFailure, ("source", "external_id")), list(rows.values()))
+
+
+def _delay(attempts: int) -> timedelta:
+    doublings: int = min(attempts - 1, 20)
+    return min(FIRST_RETRY * (1 << doublings), LONGEST_RETRY)
+
+
+def clear_failures(connection: sa.Connection, source: str, external_ids: Collection[str]) -> None:
+    """Forgets the failures of documents that are imported now."""
+    if external_ids:
+        connection.execute(
+            sa.delete(ImportFailure).where(
+                ImportFailure.source == source, ImportFailure.external_id.in_(external_ids)
+            )
+        )
+
+
+def take_due_failures(
+    connection: sa.Connection, sources: Collection[str], partitions: Sequence[str], count: int = 10
+) -> Sequence[tuple[str, str]]:
+    """Up to `count` pairs of source and partition with failures that are due, the longest waiting
+    first. Their next try is put off as if this one had failed: it may never come to be."""
+    at = now()
+    due = connection.execute(
+        sa.select(ImportFailure.source, ImportFailure.partition)
+        .where(
+            ImportFailure.next_try_at <= at,
+            ImportFailure.source.in_(sources),
+            ImportFailure.partition.in_(partitions),
+        )
+        .group_by(ImportFailure.source, ImportFailure.partition)
+        .order_by(sa.func.min(ImportFailure.next_try_at))
+        .limit(count)
+    ).all()
+    for source, partition in due:
+        of_partition = sa.and_(ImportFailure.source == source, ImportFailure.partition == partition)
+        most = connection.execute(
+            sa.select(sa.func.max(ImportFailure.attempts)).where(of_partition)
+        ).scalar_one()
+        connection.execute(
+            sa.update(ImportFailure)
+            .where(of_partition, ImportFailure.next_try_at <= at)
+            .values(next_try_at=at + _delay(most + 1))
+        )
+    return [(source, partition) for source, partition in due]
+
+
+def last_import_failed_at(connection: sa.Connection, source: str) -> datetime | None:
+    """When the last import of a source began, if it failed or its listing broke off; else None."""
+    last = connection.execute(
+        sa.select(Import.status, Import.started_at)
+        .where(Import.source == source)
+        .order_by(Import.started_at.desc())
+        .limit(1)
+    ).first()
+    return last.started_at if last is not None and last.status in ("failed", "incomplete") else None
+
+
+def close_failures_not_listed(
+    connection: sa.Connection, source: str, run_id: str, partitions: Collection[str] | None
+) -> None:
+    """Closes failures that a complete listing of these partitions (None: of all) no longer met:
+    the document is gone from the source, or has moved on to a later date and is met there."""
+    gone = sa.and_(ImportFailure.source == source, ImportFailure.run_id != run_id)
+    if partitions is not None:
+        gone = sa.and_(gone, ImportFailure.partition.in_(partitions))
+    closed = connection.execute(
+        sa.delete(ImportFailure).where(gone).returning(ImportFailure.external_id, ImportFailure.reason)
+    ).all()
+    audit(
+        connection,
+        [
+            {
+                "event": "failure closed",
+                "source": source,
+                "run_id": run_id,
+                "details": {"external_id": row.external_id, "reason": row.reason, "why": "no longer listed"},
+            }
+            for row in closed
+        ],
+    )
+
+
+def save_import(connection: sa.Connection, row: Mapping[str, Any]) -> None:
+    """Writes how an import stands."""
+    connection.execute(_upsert(connection, Import, ("run_id", "source")), [row])
+
+
+def advance_watermark(
+    connection: sa.Connection, source: str, window_start: datetime | None, listed_until: datetime
+) -> None:
+    """Moves the watermark to `listed_until` when the complete listing that began at `window_start`
+    joins on to it, never backwards."""
+    reached = sa.or_(
+        ConnectorConfig.watermark < listed_until,
+        ConnectorConfig.watermark.is_(None),
+    )
+    joins = sa.true() if window_start is None else ConnectorConfig.watermark >= window_start
+    connection.execute(
+        sa.update(ConnectorConfig)
+        .where(ConnectorConfig.name == source, reached, joins)
+        .values(watermark=listed_until)
+    )
+
+
+def set_last_sync(connection: sa.Connection, source: str, at: datetime) -> None:
+    """Notes when the source was last imported whole."""
+    connection.execute(
+        sa.update(ConnectorConfig).where(ConnectorConfig.name == source).values(last_sync_at=at)
+    )
+
+
+def committed_paths(connection: sa.Connection, paths: Iterable[str]) -> set[str]:
+    """Which of these stored paths belong to a document."""
+    return set(connection.execute(sa.select(Document.path).where(Document.path.in_(list(paths)))).scalars())
+
+
+def _upsert(connection: sa.Connection, table: Any, keys: Sequence[str]) -> Any:
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(table)
+    columns = {
+        column.name: statement.excluded[column.name]
+        for column in table.__table__.columns
+        if column.name not in keys
+    }
+    return statement.on_conflict_do_update(index_elements=list(keys), set_=columns)
