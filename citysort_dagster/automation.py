@@ -17,7 +17,7 @@ from citysort_dagster.instance import unfinished_runs
 from citysort_dagster.news import find_news
 from citysort_dagster.source_assets import OVERLAP, SourceConnector, asset_key
 from citysort_dagster.source_checks import FRESH
-from citysort_dagster.source_configs import SourceConfig, UnknownSource, get_source, load_sources
+from citysort_dagster.source_configs import SourceConfig, UnknownSource, known_source, load_sources
 from citysort_dagster.store import documents, sync_log
 from connectors.base import ConnectorError
 
@@ -118,7 +118,7 @@ def build_news_sensor(source: SourceConfig, job: dg.UnresolvedAssetJobDefinition
 
 
 def _look(installation: Installation, name: str) -> tuple[dg.RunRequest | None, str]:
-    source = get_source(installation.database, name)
+    source = known_source(installation.database, name)
     if not source.enabled:
         return None, "The source is disabled."
     with installation.database.read() as connection:
@@ -142,7 +142,7 @@ def _look(installation: Installation, name: str) -> tuple[dg.RunRequest | None, 
 
 def _refresh_partitions(installation: Installation, name: str) -> Sequence[str]:
     """From the watermark less the overlap to the present; all when there is no watermark."""
-    watermark = get_source(installation.database, name).watermark
+    watermark = known_source(installation.database, name).watermark
     keys = installation.calendar.keys
     if watermark is None:
         return keys

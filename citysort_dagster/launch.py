@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from citysort_dagster.import_batch import Counts
 from citysort_dagster.installation import Installation, open_installation
 from citysort_dagster.instance import PROCESS_TAG, prepare_dagster_home, this_process, unfinished_runs
-from citysort_dagster.source_configs import get_source
+from citysort_dagster.source_configs import known_source
 from citysort_dagster.store import documents
 from citysort_dagster.store.models import Import, ImportFailure
 from citysort_dagster.store.sync_log import now
@@ -67,7 +67,7 @@ def import_source(
     from citysort_dagster.automation import SOURCE_TAG, import_job_name, partition_range_tags
 
     with open_installation() as installation:
-        source = get_source(installation.database, name)
+        source = known_source(installation.database, name)
         if not source.enabled:
             raise ConfigurationError(
                 f"the source {name} is disabled; `citysort sources enable {name}` enables it"

@@ -17,7 +17,7 @@ from pydantic import Field
 from citysort_dagster.import_batch import Counts, ImportRequest
 from citysort_dagster.importer import Importer, ImportSummary
 from citysort_dagster.installation import Installation
-from citysort_dagster.source_configs import SourceConfig, UnknownSource, connector_for, get_source
+from citysort_dagster.source_configs import SourceConfig, UnknownSource, connector_for, known_source
 from citysort_dagster.store.models import Document
 from connectors import connector_class
 from connectors.base import ConfigurationError, Connector, Window
@@ -79,7 +79,7 @@ class SourceConnector:
         the run was launched, or cannot be used as it is configured.
         """
         try:
-            source = get_source(installation.database, self.source)
+            source = known_source(installation.database, self.source)
         except UnknownSource:
             raise _failure(self.source, "it has been removed, nothing was imported") from None
         if not source.enabled:
@@ -226,7 +226,7 @@ def _narrow(
         if not connector.windowed:
             # It lists everything anyway: documents that turn up with an old date are taken as well.
             return None, partitions
-        watermark = get_source(installation.database, source).watermark
+        watermark = known_source(installation.database, source).watermark
         if watermark is None:
             return asked, partitions
         start = watermark - OVERLAP

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from citysort_dagster.freshness import freshness
 from citysort_dagster.installation import Installation
 from citysort_dagster.source_assets import asset_key
-from citysort_dagster.source_configs import SourceConfig, get_source
+from citysort_dagster.source_configs import SourceConfig, known_source
 from citysort_dagster.store.models import Document, ImportFailure
 from citysort_dagster.verify import verify_documents
 
@@ -53,7 +53,7 @@ def build_source_checks(source: SourceConfig) -> dg.AssetChecksDefinition:
         yield _no_failed_documents(installation, source.name)
         yield _records_agree(installation, source.name, context.run.run_id)
         yield _nothing_twice(installation, source.name)
-        configured = get_source(installation.database, source.name)
+        configured = known_source(installation.database, source.name)
         fresh, reason = freshness(configured.schedule, configured.last_sync_at, configured.created_at)
         yield dg.AssetCheckResult(
             check_name=FRESH, passed=fresh, severity=dg.AssetCheckSeverity.WARN, description=reason
