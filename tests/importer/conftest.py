@@ -1,0 +1,112 @@
+"""An importer on each kind of documents database."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from citysort_dagster.files import open_file_store
+from citysort_dagster.import_batch import ImportRequest
+from citysort_dagster.importer import Importer, ImportSummary
+from citysort_dagster.partitions import Calendar
+from citysort_dagster.store.database import Database
+from citysort_dagster.store.models import ConnectorConfig
+from citysort_dagster.store.sync_log import now
+from citysort_dagster.verify import Disagreement, verify
+from connectors.base import Connector, Window
+from tests.importer.folder_connector import Folder, put
+
+SOURCE = "town_hall"
+NOW = datetime(2026, 6, 15, tzinfo=timezone.utc)
+
+
+@dataclass
+class City:
+    """A source folder, and an installation that imports it."""
+
+    folder: Path
+    data: Path
+    database: Database
+    calendar: Calendar = field(default_factory=lambda: Calendar("monthly", date(2026, 1, 1), NOW))
+
+    def __post_init__(self) -> None:
+        self.files = open_file_store(str(self.data / "files"), self.data / "incoming")
+
+    def put(
+        self, name: str, content: bytes = b"content", month: int = 5, day: int = 10, hour: int = 0
+    ) -> None:
+        put(self.folder, name, content, datetime(2026, month, day, hour, tzinfo=timezone.utc))
+
+    def connector(self, **settings: Any) -> Folder:
+        return Folder(path=str(self.folder), **settings)
+
+    def run(
+        self,
+        connector: Connector | None = None,
+        *,
+        window: Window | None = None,
+        limit: int | None = None,
+        reimport: bool = False,
+        run_id: str | None = None,
+    ) -> tuple[Sequence[str], ImportSummary]:
+        """The partitions that were completed, and the summary."""
+        window = window or Window()
+        request = ImportRequest(
+            SOURCE, run_id or str(uuid.uuid4()), window, self.calendar.between(window), limit, reimport
+        )
+        importer = Importer(request, connector or self.connector(), self.database, self.files, self.calendar)
+        return list(importer.run()), importer.summary
+
+    def rows(self, table: Any, *where: Any) -> Sequence[sa.Row[Any]]:
+        with self.database.read() as connection:
+            return connection.execute(sa.select(table).where(*where)).all()
+
+    def watermark(self) -> datetime | None:
+        (row,) = self.rows(ConnectorConfig.watermark, ConnectorConfig.name == SOURCE)
+        found: datetime | None = row.watermark
+        return found
+
+    def disagreements(self) -> Sequence[Disagreement]:
+        return list(verify(self.database, self.files))
+
+    def stored(self) -> Sequence[str]:
+        return list(self.files.paths())
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    if request.param == "sqlite":
+        opened = Database(f"sqlite:///{tmp_path / 'citysort.db'}")
+    else:
+        server = request.getfixturevalue("postgresql_server")
+        opened = Database(server.create_database().render_as_string(hide_password=False))
+    opened.migrate()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def city(database: Database, tmp_path: Path) -> City:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    at = now()
+    row = {
+        "name": SOURCE,
+        "connector_type": "folder",
+        "config_json": {},
+        "enabled": True,
+        "owners": [],
+        "tags": {},
+        "group_name": "sources",
+        "created_at": at,
+        "updated_at": at,
+    }
+    database.write(lambda connection: connection.execute(sa.insert(ConnectorConfig), [row]))
+    return City(folder, tmp_path, database)
