@@ -1,0 +1,573 @@
+"""What the SQL connectors have in common: rows of one query as documents.
+
+The query is wrapped, never edited: `SELECT … FROM (query) AS documents WHERE …`. It runs in a
+transaction that the database itself holds read-only and that is always rolled back. A database
+account that may only read is the second fence: reading server files or ending other sessions, for
+instance, does not count as writing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sqlite3
+import threading
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone, tzinfo
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+from urllib.parse import quote
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+from pydantic import Field, PrivateAttr, field_validator, model_validator
+from sqlalchemy.types import NullType
+
+from connectors.base import (
+    ConfigurationError,
+    ConnectionStatus,
+    Connector,
+    ConnectorError,
+    Download,
+    DownloadFailed,
+    DownloadRefused,
+    ExternalDocument,
+    ListingIncomplete,
+    NotImported,
+    Window,
+)
+from connectors.local_files import open_below
+from connectors.sql_values import as_text, as_utc
+
+PIECE = 4 * 1024 * 1024
+ROWS_AT_ONCE = 1_000
+_CHANGED = "changed since it was listed: the next import takes the new version"
+_ENGINE_LOCK = threading.Lock()
+_DATABASE_ERRORS = (sa.exc.SQLAlchemyError, sqlite3.Warning, UnicodeError, OSError)
+
+
+class Trouble(NamedTuple):
+    """A database error told in one sentence; `lasting` when only a person can end it."""
+
+    sentence: str
+    lasting: bool
+
+
+class Column(NamedTuple):
+    """A column of the query's result, with its type as the database describes it."""
+
+    value: sa.ColumnElement[Any]
+    type: Any
+
+
+class _Row(NamedTuple):
+    """A row as it is listed: everything but the content."""
+
+    id: Any
+    filename: Any
+    modified: Any
+    version: Any
+    content_type: Any
+    size: int | None
+    digest: Any
+    path: Any
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The statements made for the columns that the query turned out to have."""
+
+    id: Column
+    modified: Column | None
+    zone: tzinfo
+    duplicates: sa.Select[Any]
+    listing: sa.Select[Any]
+    one: sa.Select[Any]
+    piece: sa.Select[Any] | None
+
+
+class SQLConnector(Connector):
+    """Documents that a query on a database returns, one a row.
+
+    The content stands in a column, or in files that a column names. A document is listed without
+    its content; its version is the `version_column`, else the date and the byte length (a file's
+    own time and length), else a digest that the database computes.
+    """
+
+    query: str = Field(description="One SELECT or WITH … SELECT that returns a row for each document.")
+    id_column: str = Field(description="Column with the document's id, unique in the whole result.")
+    filename_column: str | None = Field(
+        default=None, description="Column with the file name. Where it is empty, the id is the name."
+    )
+    content_column: str | None = Field(
+        default=None, description="Column with the content: bytes, or text, which becomes UTF-8."
+    )
+    file_path_column: str | None = Field(
+        default=None, description="Column with the path of the document's file, relative to files_root."
+    )
+    files_root: str | None = Field(
+        default=None, description="Folder that holds the files named by file_path_column."
+    )
+    content_type_column: str | None = Field(
+        default=None, description="Column with the content type, such as application/pdf."
+    )
+    modified_column: str | None = Field(
+        default=None, description="Column with the date of the last modification."
+    )
+    version_column: str | None = Field(
+        default=None, description="Column whose value changes whenever the document does."
+    )
+    timezone: str = Field(
+        default="UTC", description="IANA time zone of dates that carry none, such as America/Chicago."
+    )
+    statement_timeout_seconds: int = Field(
+        default=300, ge=1, description="Seconds that the database may work on one statement."
+    )
+
+    _engine: sa.Engine | None = PrivateAttr(default=None)
+    _prepared: _Plan | None = PrivateAttr(default=None)
+
+    @field_validator("query")
+    @classmethod
+    def _without_semicolon(cls, query: str) -> str:
+        query = query.strip()
+        query = query[:-1].rstrip() if query.endswith(";") else query
+        if not query:
+            raise ValueError("the query is empty")
+        return query
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (OSError, ValueError, LookupError):
+            raise ValueError(
+                f"there is no time zone {name!r}; use an IANA name such as Europe/Berlin"
+            ) from None
+        return name
+
+    @model_validator(mode="after")
+    def _one_place_of_content(self) -> SQLConnector:
+        if (self.content_column is None) == (self.file_path_column is None):
+            raise ValueError("give either content_column or file_path_column, exactly one of them")
+        if (self.file_path_column is None) != (self.files_root is None):
+            raise ValueError("file_path_column and files_root go together: give both or neither")
+        if self.files_root is not None and not Path(self.files_root).is_absolute():
+            raise ValueError("files_root must be an absolute path")
+        return self
+
+    @property
+    def windowed(self) -> bool:  # type: ignore[override]  # here it depends on the settings
+        """The database narrows the listing when it knows which column holds the date."""
+        return self.modified_column is not None
+
+    @property
+    def newest_first(self) -> bool:  # type: ignore[override]  # here it depends on the settings
+        """Rows are sorted when there is a column to sort by."""
+        return self.modified_column is not None
+
+    # What differs between databases.
+
+    @abstractmethod
+    def _new_engine(self) -> sa.Engine:
+        """An engine whose transactions the database holds read-only, on one snapshot."""
+
+    @abstractmethod
+    def _system(self) -> str:
+        """The database in an error message."""
+
+    @abstractmethod
+    def _address(self) -> str:
+        """The database as the beginning of a source URL, without credentials."""
+
+    @abstractmethod
+    def _trouble(self, error: BaseException) -> Trouble:
+        """What a driver's error means."""
+
+    @abstractmethod
+    def _bytes(self, content: Column) -> sa.ColumnElement[Any]:
+        """The content as bytes, text as UTF-8."""
+
+    @abstractmethod
+    def _byte_length(self, content: Column) -> sa.ColumnElement[Any]:
+        """How many bytes `_bytes` has, where possible without reading them."""
+
+    @abstractmethod
+    def _id_values(self, external_id: str, type_: Any) -> list[Any]:
+        """What to look for in an id column of this type, to find every id that has this text."""
+
+    @abstractmethod
+    def _modified_between(
+        self, modified: Column, start: datetime | None, end: datetime | None, undated: bool
+    ) -> sa.ColumnElement[bool] | None:
+        """Holds for every row in the window and for few others, with those that have no date if
+        `undated`; None where the database cannot compare values of this type with a date."""
+
+    def _side_effects(self, connection: sa.Connection) -> list[str]:
+        """Functions called by the query that a read-only transaction allows although they do more
+        than compute a value."""
+        return []
+
+    def _types(self, connection: sa.Connection) -> dict[str, Any]:
+        """The query's columns and their types, as the driver describes them."""
+        statement = sa.text(f"SELECT * FROM {self._documents()} LIMIT :rows")  # noqa: S608 - as is meant
+        rows = connection.execute(statement, {"rows": 0})
+        return {described[0]: described[1] for described in rows.cursor.description}
+
+    def _zone(self, type_: Any) -> tzinfo:
+        """The zone of dates that carry none, in a column of this type."""
+        return ZoneInfo(self.timezone)
+
+    def _local_bounds(
+        self, start: datetime | None, end: datetime | None
+    ) -> tuple[datetime | None, datetime | None]:
+        """The window in the configured zone's own time, a day wider: clocks are set back and forth."""
+        zone, day = ZoneInfo(self.timezone), timedelta(days=1)
+        return (
+            start and (start - day).astimezone(zone).replace(tzinfo=None),
+            end and (end + day).astimezone(zone).replace(tzinfo=None),
+        )
+
+    def _id_groups(self, id_: Column) -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:
+        """The id of a group of rows, and what to group by: equal exactly when the text of ids is."""
+        return id_.value, id_.value
+
+    def _newest_first(self, modified: sa.ColumnElement[Any]) -> Sequence[sa.ColumnElement[Any]]:
+        """What to sort by: rows without a date, then the newest."""
+        return [modified.is_not(None), modified.desc()]
+
+    def _start_clock(self, connection: sa.Connection) -> None:
+        """Called before the database is asked to work, for those that do not watch the time."""
+
+    def _abandon(self, connection: sa.Connection, rows: sa.CursorResult[Any]) -> None:
+        """Gives up a result that was not read to its end."""
+        rows.close()
+
+    # What a Connector does.
+
+    def test_connection(self) -> ConnectionStatus:
+        try:
+            with self._told(ListingIncomplete), self._connect() as connection:
+                plan = self._plan(connection)
+                self._start_clock(connection)
+                first = connection.execute(plan.listing.limit(sa.bindparam("rows", 1))).first()
+            found = None if first is None else self._document(_Row(*first), plan, {}, Counter())
+        except ConnectorError as error:
+            return ConnectionStatus(False, str(error))
+        if found is None:
+            return ConnectionStatus(True, f"{self._system()} answers; the query returns no rows at present")
+        if found.not_imported:
+            what = f"its first row ({found.external_id}) cannot be imported: {found.not_imported.reason}"
+            return ConnectionStatus(True, f"{self._system()} answers, but {what}")
+        return ConnectionStatus(True, f"{self._system()} answers; the first document is {found.filename!r}")
+
+    def list_documents(self, window: Window | None = None) -> Iterator[ExternalDocument]:
+        """Every row whose date is in the window, newest first if there is a `modified_column`.
+
+        Without one, documents have no date, or that of their file. Rows without an id or with one
+        that stands twice in the query's whole result, with a date that is none, or with a file that
+        is missing come as documents that are `not_imported`; so does one with such a date in
+        windows that it may not belong to.
+
+        Raises ConfigurationError before the first document when the settings or the query cannot
+        work, ListingIncomplete when the database is out of reach or fails while it is read.
+        """
+        with self._told(ListingIncomplete), self._connect() as connection:
+            plan = self._plan(connection)
+            self._start_clock(connection)
+            duplicates = {as_text(id_): times for id_, times in connection.execute(plan.duplicates)}
+            unnamed: Counter[str] = Counter()
+            listing = self._rows(connection, self._narrowed(plan, window))
+            with closing(listing):
+                rows = next(listing, [])
+                with self._told(ListingIncomplete, begun=True):
+                    while rows:
+                        for row in map(_Row._make, rows):
+                            document = self._document(row, plan, duplicates, unnamed)
+                            no_date = document.modified_at is None and row.modified not in (None, "")
+                            if window is None or no_date or window.includes(document.modified_at):
+                                yield document
+                        rows = next(listing, [])
+
+    def download_document(self, document: ExternalDocument, into: BinaryIO) -> Download:
+        """Writes the content of one row, or its file.
+
+        Raises DownloadFailed when the row is gone, has no content, or is no longer of the version
+        that was listed, DownloadRefused when its path leads out of `files_root`.
+        """
+        with ExitStack() as stack:
+            with self._told(DownloadFailed):
+                connection = stack.enter_context(self._connect())
+                plan = self._plan(connection)
+                row, piece = self._one(connection, plan, document.external_id)
+            if plan.piece is None:
+                return self._copy_file(row, plan, document.version, into)
+            if self._version(row, plan) != document.version:
+                raise DownloadFailed(_CHANGED)
+            if row.size is None or piece is None:
+                raise DownloadFailed(f"the row has no content: {self.content_column} is NULL")
+            into.write(piece)
+            written = len(piece)
+            while written < row.size:
+                with self._told(DownloadFailed):
+                    piece = self._next_piece(connection, plan, document.external_id, written + 1)
+                if not piece:
+                    raise DownloadFailed(f"the content ended after {written} of {row.size} bytes")
+                into.write(piece)
+                written += len(piece)
+            return Download(size=row.size)
+
+    def close(self) -> None:
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None
+
+    # Statements.
+
+    def _documents(self) -> str:
+        """The query as a table, for a statement of SQLAlchemy's `text`."""
+        as_it_stands = re.sub("(?=:)", r"\\", self.query)  # a colon would name a parameter
+        # The closing parenthesis has a line of its own: the query may end in a comment.
+        return f"({as_it_stands}\n) AS documents"
+
+    def _wrapped(self, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
+        """`SELECT columns FROM (query) AS documents`.
+
+        Labels of the columns must not be names that the query could use. Every statement has bound
+        parameters or a server-side cursor: with either, servers accept a single statement only,
+        https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-EXT-QUERY.
+        """
+        labelled = (column.label(f"citysort_{number}") for number, column in enumerate(columns))
+        return sa.select(*labelled).select_from(sa.text(self._documents()))
+
+    def _plan(self, connection: sa.Connection) -> _Plan:
+        """Asks the database which columns the query has, once. Raises ConfigurationError."""
+        if self._prepared is None:
+            self._start_clock(connection)
+            types = self._types(connection)
+            effects = self._side_effects(connection)
+            if effects:
+                raise ConfigurationError(
+                    f"{self._system()}: the query calls {', '.join(effects)}, which may do more than read;"
+                    " leave it out, or declare a function of your own STABLE or IMMUTABLE"
+                )
+            self._prepared = self._make_plan(types)
+        return self._prepared
+
+    def _make_plan(self, types: Mapping[str, Any]) -> _Plan:
+        id_ = self._column(types, "id_column")
+        modified = self._column(types, "modified_column") if self.modified_column else None
+        version = self._column(types, "version_column").value if self.version_column else sa.null()
+        content = self._column(types, "content_column") if self.content_column else None
+        size: sa.ColumnElement[Any] = sa.null()
+        digest: sa.ColumnElement[Any] = sa.null()
+        if content is not None:
+            size = self._byte_length(content)
+            undated = modified.value.is_(None) if modified is not None else sa.true()
+            digest = sa.func.md5(self._bytes(content))
+            if modified is not None or self.version_column:
+                digest = sa.case((sa.and_(version.is_(None), undated), digest), else_=sa.null())
+        listed = [
+            id_.value,
+            self._column(types, "filename_column").value if self.filename_column else sa.null(),
+            modified.value if modified is not None else sa.null(),
+            version,
+            self._column(types, "content_type_column").value if self.content_type_column else sa.null(),
+            size,
+            digest,
+            self._column(types, "file_path_column").value if self.file_path_column else sa.null(),
+        ]
+        same_id, group = self._id_groups(id_)
+        count = sa.func.count()
+        sought = id_.value.in_(sa.bindparam("ids", type_=NullType(), expanding=True))
+        listing = self._wrapped(*listed)
+        if modified is not None:
+            listing = listing.order_by(*self._newest_first(modified.value), id_.value.desc())
+        piece = None
+        first_piece: sa.ColumnElement[Any] = sa.null()
+        if content is not None:
+            start: sa.BindParameter[int] = sa.bindparam("start", 1, sa.Integer)
+            first_piece = sa.func.substr(self._bytes(content), start, PIECE)
+            piece = self._wrapped(id_.value, first_piece).where(sought)
+        return _Plan(
+            id=id_,
+            modified=modified,
+            zone=self._zone(modified.type if modified is not None else None),
+            duplicates=self._wrapped(same_id, count)
+            .where(id_.value.is_not(None))
+            .group_by(group)
+            .having(count > 1),
+            listing=listing,
+            one=self._wrapped(*listed, first_piece).where(sought),
+            piece=piece,
+        )
+
+    def _column(self, types: Mapping[str, Any], setting: str) -> Column:
+        wanted = str(getattr(self, setting))
+        alike = [name for name in types if name.lower() == wanted.lower()]
+        name = wanted if wanted in types else alike[0] if len(alike) == 1 else None
+        if name is None:
+            raise ConfigurationError(
+                f"{self._system()}: the query has no column {wanted!r} (setting {setting});"
+                f" it has {', '.join(types)}"
+            )
+        return Column(sa.column(name), types[name])
+
+    def _narrowed(self, plan: _Plan, window: Window | None) -> sa.Select[Any]:
+        if plan.modified is None or window is None or window == Window():
+            return plan.listing
+        condition = self._modified_between(plan.modified, window.start, window.end, window.includes(None))
+        return plan.listing if condition is None else plan.listing.where(condition)
+
+    # Rows.
+
+    def _rows(self, connection: sa.Connection, statement: sa.Select[Any]) -> Generator[Sequence[Any]]:
+        """The rows in portions, as the server sends them; giving up early frees the connection."""
+        self._start_clock(connection)
+        result = connection.execute(
+            statement, execution_options={"stream_results": True, "max_row_buffer": ROWS_AT_ONCE}
+        )
+        complete = False
+        try:
+            while rows := result.fetchmany(ROWS_AT_ONCE):
+                yield rows
+                self._start_clock(connection)
+            complete = True
+        finally:
+            if not complete:
+                self._abandon(connection, result)
+
+    def _one(self, connection: sa.Connection, plan: _Plan, external_id: str) -> tuple[_Row, bytes | None]:
+        self._start_clock(connection)
+        ids = self._id_values(external_id, plan.id.type)
+        rows = connection.execute(plan.one, {"ids": ids}).all()
+        found = [row for row in rows if as_text(row[0]) == external_id]
+        if not found:
+            raise DownloadFailed("the row is gone since it was listed")
+        if len(found) > 1:
+            raise DownloadFailed(_duplicate(len(found)))
+        *listed, piece = found[0]
+        return _Row(*listed), piece
+
+    def _next_piece(
+        self, connection: sa.Connection, plan: _Plan, external_id: str, start: int
+    ) -> bytes | None:
+        assert plan.piece is not None
+        self._start_clock(connection)
+        ids = self._id_values(external_id, plan.id.type)
+        rows = connection.execute(plan.piece, {"ids": ids, "start": start})
+        return next((row[1] for row in rows if as_text(row[0]) == external_id), None)
+
+    def _document(
+        self, row: _Row, plan: _Plan, duplicates: Mapping[str | None, int], unnamed: Counter[str]
+    ) -> ExternalDocument:
+        external_id = as_text(row.id)
+        filename = _as_name(row.filename) or external_id or "row"
+        not_imported = None
+        if not external_id:
+            unnamed[filename] += 1
+            nth = f" ({unnamed[filename]})" if unnamed[filename] > 1 else ""
+            external_id = f"row without id: {filename}{nth}"
+            not_imported = NotImported(f"the row has no id: {self.id_column} is empty")
+        elif external_id in duplicates:
+            not_imported = NotImported(_duplicate(duplicates[external_id]))
+        modified_at, size, version = None, row.size, ""
+        try:
+            modified_at = as_utc(row.modified, plan.zone)
+            file = None
+            if self.file_path_column is not None:
+                with self._open(row) as opened:
+                    file = os.fstat(opened.fileno())
+                size = file.st_size
+                if self.modified_column is None:
+                    modified_at = datetime.fromtimestamp(file.st_mtime, timezone.utc)
+            version = self._version(row, plan, file)
+        except ValueError as error:
+            not_imported = not_imported or NotImported(f"{self.modified_column}: {error}")
+        except DownloadRefused as error:
+            not_imported = not_imported or NotImported(str(error), refused=True)
+        except DownloadFailed as error:
+            not_imported = not_imported or NotImported(str(error))
+        return ExternalDocument(
+            external_id=external_id,
+            version=version,
+            filename=filename,
+            modified_at=modified_at,
+            size=size,
+            content_type=_as_name(row.content_type) or None,
+            source_url=None if row.id is None else f"{self._address()}?id={quote(external_id, safe='')}",
+            not_imported=not_imported,
+        )
+
+    def _version(self, row: _Row, plan: _Plan, file: os.stat_result | None = None) -> str:
+        """The strongest sign of a change. Raises ValueError when the date is none."""
+        stated = as_text(row.version)
+        if stated is not None:
+            return stated
+        if file is not None:
+            return f"{file.st_mtime_ns}-{file.st_size}"
+        modified_at = as_utc(row.modified, plan.zone)
+        if modified_at is not None:
+            return f"{modified_at.isoformat()}-{row.size}"
+        return as_text(row.digest) or "no content"
+
+    # Files.
+
+    def _open(self, row: _Row) -> BinaryIO:
+        if row.path is None:
+            raise DownloadFailed(f"the row names no file: {self.file_path_column} is NULL")
+        assert self.files_root is not None
+        return open_below(Path(self.files_root), _as_name(row.path) or "")
+
+    def _copy_file(self, row: _Row, plan: _Plan, version: str, into: BinaryIO) -> Download:
+        with self._open(row) as file:
+            before = os.fstat(file.fileno())
+            if self._version(row, plan, before) != version:
+                raise DownloadFailed(_CHANGED)
+            shutil.copyfileobj(file, into, 1024 * 1024)
+            after = os.fstat(file.fileno())
+            if (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
+                raise DownloadFailed("the file changed while it was read")
+            return Download(size=before.st_size)
+
+    # Connections.
+
+    @contextmanager
+    def _connect(self) -> Iterator[sa.Connection]:
+        """A connection in a transaction of its own, rolled back in the end."""
+        with _ENGINE_LOCK:
+            if self._engine is None:
+                if self.files_root is not None and not Path(self.files_root).is_dir():
+                    raise ConfigurationError(f"files_root is not a folder: {self.files_root}")
+                self._engine = self._new_engine()
+            engine = self._engine
+        with engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _told(self, otherwise: type[ConnectorError], begun: bool = False) -> Iterator[None]:
+        """Turns a driver's error into one for people: ConfigurationError when only a person can end
+        it and the listing has not `begun`, else `otherwise`."""
+        try:
+            yield
+        except _DATABASE_ERRORS as error:
+            cause = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig else error
+            trouble = self._trouble(cause)
+            sentence = f"{self._system()}: {' '.join(trouble.sentence.split())}"
+            raise (ConfigurationError if trouble.lasting and not begun else otherwise)(sentence) from None
+
+
+def _duplicate(times: int) -> str:
+    return f"its id stands {times} times in the result of the query"
+
+
+def _as_name(value: Any) -> str | None:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value).decode("utf-8", "backslashreplace")
+    return as_text(value)
