@@ -1,0 +1,96 @@
+"""The command line `citysort`.
+
+Exit codes: 0 all well; 1 some documents failed or something disagrees; 2 usage or configuration;
+3 a source could not be listed completely; 130 interrupted. Results go to stdout, all else to stderr.
+Commands import what they need when they run, so that the quick ones stay quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from citysort_dagster.cli import documents, failures, imports, running, sources, verification
+from citysort_dagster.cli.terminal import say
+from citysort_dagster.document_list import UnknownDocument
+from citysort_dagster.export import ExportError
+from citysort_dagster.files import FileStoreError
+from citysort_dagster.secrets import SecretUnavailable
+from citysort_dagster.settings import SettingsError
+from citysort_dagster.source_configs import SourceUnchangeable, UnknownSource
+from citysort_dagster.sources_file import SourcesInvalid
+from citysort_dagster.store.database import DatabaseError
+from citysort_dagster.yaml_lines import YamlError
+
+USAGE = 2
+INTERRUPTED = 130
+NOBODY_READS = 141
+"""As the shell reports a program that a closed pipe has ended."""
+
+app = typer.Typer(
+    help="CitySort brings a city's documents from the systems they lie in to the departments they belong to.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(sources.app, name="sources")
+app.command("import")(imports.import_documents)
+app.command("process")(imports.process)
+app.add_typer(documents.app, name="documents")
+app.add_typer(failures.app, name="failures")
+app.command("verify")(verification.verify)
+app.command("up")(running.up)
+app.command("demo")(running.demo)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command (that of the process by default) and returns its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = app(given or ["--help"], prog_name="citysort", standalone_mode=False)
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        say(f"citysort: {error.format_message()}")
+        return USAGE
+    except _expected_errors() as error:
+        for sentence in str(error).splitlines():
+            say(f"citysort: {sentence}")
+        return USAGE
+    except _interruptions():
+        return INTERRUPTED
+    except (BrokenPipeError, SystemExit):
+        # typer and rich exit when nobody reads on; the interpreter would complain about it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NOBODY_READS
+    return code if isinstance(code, int) else 0
+
+
+def _expected_errors() -> tuple[type[Exception], ...]:
+    known: list[type[Exception]] = [
+        DatabaseError,
+        ExportError,
+        FileStoreError,
+        SecretUnavailable,
+        SettingsError,
+        SourceUnchangeable,
+        SourcesInvalid,
+        UnknownDocument,
+        UnknownSource,
+        YamlError,
+    ]
+    if "connectors.base" in sys.modules:  # else none of its errors can have been raised
+        from connectors.base import ConfigurationError
+
+        known.append(ConfigurationError)
+    return tuple(known)
+
+
+def _interruptions() -> tuple[type[BaseException], ...]:
+    if "dagster" in sys.modules:
+        from dagster import DagsterExecutionInterruptedError
+
+        return (KeyboardInterrupt, typer.Abort, DagsterExecutionInterruptedError)
+    return (KeyboardInterrupt, typer.Abort)
