@@ -1,0 +1,53 @@
+"""Where a classified document goes, until when, and whether a person has to look first."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta, timezone
+from typing import Literal, NamedTuple
+
+from citysort_dagster.pipeline.classify import Classification
+from citysort_dagster.pipeline.rules import OTHER, Rules
+
+
+class Routing(NamedTuple):
+    """The decision on a document. `due_date` is in UTC; `reasons` are sentences, none when routed."""
+
+    status: Literal["routed", "needs_review"]
+    department: str
+    due_date: date
+    reasons: list[str]
+
+
+def route(
+    extraction_problem: str | None,
+    classification: Classification | None,
+    rules: Rules,
+    received_at: datetime,
+) -> Routing:
+    """Routes to the department's queue, or to review with every reason that speaks for it.
+
+    The due date is the day of receipt (UTC) plus the SLA days of the document type, calendar days;
+    a document without classification (nothing could be read) is General Intake's. Raises ValueError
+    for a `received_at` without time zone.
+    """
+    if received_at.tzinfo is None:
+        raise ValueError("received_at needs a time zone")
+    found = rules.document_types.get(classification.doc_type if classification else OTHER)
+    document_type = found or rules.document_types[OTHER]
+    reasons = [extraction_problem] if extraction_problem else []
+    if classification is not None:
+        if classification.confidence < rules.confidence_threshold:
+            reasons.append(
+                f"The type {classification.doc_type} is not certain enough: "
+                f"{classification.confidence:.2f}, and {rules.confidence_threshold:.2f} is needed."
+            )
+        reasons += [f"The {name.replace('_', ' ')} is missing." for name in classification.missing_fields]
+    elif not reasons:
+        reasons.append("The document has not been classified.")
+    due_date = received_at.astimezone(timezone.utc).date() + timedelta(days=document_type.sla_days)
+    return Routing(
+        status="needs_review" if reasons else "routed",
+        department=document_type.department,
+        due_date=due_date,
+        reasons=reasons,
+    )
