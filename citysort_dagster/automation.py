@@ -1,7 +1,5 @@
 """What keeps the documents flowing by itself: schedules and sensors, all of them running by default."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -58,9 +56,7 @@ def partition_range_tags(partitions: Sequence[str]) -> dict[str, str]:
     }
 
 
-def build_source_schedule(
-    source: SourceConfig, job: dg.UnresolvedAssetJobDefinition
-) -> dg.ScheduleDefinition:
+def build_source_schedule(source: SourceConfig) -> dg.ScheduleDefinition:
     """Refreshes a source when its cron (UTC) says."""
 
     def refresh(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
@@ -75,7 +71,7 @@ def build_source_schedule(
 
     return dg.ScheduleDefinition(
         name=f"schedule_{source.name}",
-        job=job,
+        job_name=import_job_name(source.name),
         cron_schedule=source.schedule,
         execution_timezone="UTC",
         execution_fn=refresh,
@@ -84,12 +80,12 @@ def build_source_schedule(
     )
 
 
-def build_news_sensor(source: SourceConfig, job: dg.UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
+def build_news_sensor(source: SourceConfig) -> dg.SensorDefinition:
     """Asks a source for news and imports the partitions concerned."""
 
     @dg.sensor(
         name=f"news_of_{source.name}",
-        job=job,
+        job_name=import_job_name(source.name),
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Asks the source {source.name} for documents that are not imported yet.",

@@ -1,8 +1,6 @@
 """What Dagster loads: an asset, resource, checks, sensor and schedule for each source, and the
 ingestion pipeline behind them. Built from the documents database, without asking any source."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import dagster as dg
@@ -52,8 +50,8 @@ def build_source(source: SourceConfig, partitions: dg.PartitionsDefinition[str])
         asset_checks=[checks],
         jobs=[job],
         resources={resource_key(source.name): build_source_resource(source)},
-        sensors=[build_news_sensor(source, job)] if source.enabled else [],
-        schedules=[build_source_schedule(source, job)] if source.enabled and source.schedule else [],
+        sensors=[build_news_sensor(source)] if source.enabled else [],
+        schedules=[build_source_schedule(source)] if source.enabled and source.schedule else [],
     )
 
 

@@ -4,8 +4,6 @@ Each works off the documents of its partitions that wait for it, in batches, so 
 any number of imports, or after one that was cut short, leaves nothing behind.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -21,7 +19,7 @@ from citysort_dagster.installation import Installation
 from citysort_dagster.pipeline.classify import Classification, classify
 from citysort_dagster.pipeline.extract import Extraction, TextExtractor
 from citysort_dagster.pipeline.route import route
-from citysort_dagster.pipeline.rules import Rules, RulesError, load_rules
+from citysort_dagster.pipeline.rules import OTHER, Rules, RulesError, load_rules
 from citysort_dagster.store import documents
 
 BATCH = 200
@@ -80,7 +78,7 @@ def build_ingestion_assets(
         for batch in _pending(installation, context, "extracted"):
             decisions = []
             for row in batch:
-                found = classify(row.text, row.filename, rules)
+                found = _classify(row, rules)
                 outcomes[found.doc_type] += 1
                 values = {
                     "stage": "classified",
@@ -198,8 +196,23 @@ def _rules(installation: Installation) -> Rules:
         raise dg.Failure(f"The classification rules cannot be used: {error}", allow_retries=False) from None
 
 
-def _classification(row: Any, rules: Rules) -> Classification:
-    raise NotImplementedError
+def _classify(row: Any, rules: Rules) -> Classification:
+    """What the document is; one that the rules cannot cope with is for a person, and stops no other."""
+    try:
+        return classify(row.text or "", row.filename, rules)
+    except Exception as error:  # noqa: BLE001 - see above
+        other = rules.document_types[OTHER]
+        place = f"{type(error).__name__} while classifying"
+        return Classification(OTHER, other.department, 0.0, other.urgency, {"error": place}, ())
+
+
+def _classification(row: Any, rules: Rules) -> Classification | None:
+    """The classification that was stored; None where there was nothing to classify."""
+    document_type = rules.document_types.get(row.doc_type)
+    if document_type is None or not (row.text or row.confidence):
+        return None
+    missing = tuple(name for name in document_type.required_fields if not row.fields.get(name))
+    return Classification(row.doc_type, row.department, row.confidence, row.urgency, row.fields, missing)
 
 
 def _report(context: dg.AssetExecutionContext, outcomes: Counter[str], always: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -116,8 +115,6 @@ def process() -> ProcessOutcome:
 @contextmanager
 def _instance(installation: Installation) -> Iterator[dg.DagsterInstance]:
     prepare_dagster_home(installation.settings)
-    # What a person should read of a run is printed by the command; all of it is in the run's log.
-    logging.getLogger("dagster").setLevel(logging.CRITICAL + 1)
     with dg.DagsterInstance.get() as instance:
         yield instance
 
@@ -145,7 +142,8 @@ def _execute(
     job = build_definitions().resolve_job_def(job_name)
     result = job.execute_in_process(
         instance=instance,
-        run_config=run_config,
+        # What a person should read is printed by the command; all of it is in the run's own log.
+        run_config={**(run_config or {}), "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         tags={**tags, PROCESS_TAG: this_process()},
         raise_on_error=False,
     )

@@ -1,7 +1,5 @@
 """A configured source as Dagster sees it: a resource, and a partitioned asset that imports it."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """What must hold of a source after each import, as asset checks; and whether it is fresh."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import islice
 
