@@ -58,7 +58,9 @@ def generate(count: int = 120, seed: int = 2024, today: date | None = None) -> l
         raise ValueError(f"the demo city has at least 20 documents, not {count}")
     random = Random(seed)  # noqa: S311 - invented documents, no secrets
     cases = _cases(random, count, today or datetime.now(timezone.utc).date())
-    awkward = _awkward([cases.pop(place) for place in sorted(random.sample(range(count), 10), reverse=True)])
+    awkward = _awkward(
+        [cases.pop(place) for place in sorted(random.sample(range(count), _AWKWARD), reverse=True)]
+    )
     documents = [*_honest(random, cases), *awkward]
     return sorted(_with_unique_names(documents), key=lambda document: document.modified_at)
 
@@ -138,9 +140,11 @@ def _with_unique_names(documents: list[CityDocument]) -> Iterator[CityDocument]:
 
 # The awkward ones
 
+_AWKWARD = 12
+
 
 def _awkward(cases: list[_Case]) -> Iterator[CityDocument]:
-    empty, damaged, locked, scanned, blank, unicode_name, first, second, bare, old = cases
+    empty, damaged, locked, scanned, blank, unicode_name, first, second, bare, old, mixed, vague = cases
 
     def permit(case: _Case, stem: str) -> CityDocument:
         return _document(case, "building_permit", templates.permit_application(case.facts), "pdf", stem)
@@ -205,6 +209,48 @@ def _awkward(cases: list[_Case]) -> Iterator[CityDocument]:
         _document(old, "complaint", letter, "txt", "COMPLNT7"),
         content=as_txt(_page(old, "complaint", letter)).decode().encode("cp1252"),
         awkward="text in an old character set",
+    )
+
+    both = _two_matters(mixed.facts)
+    yield replace(
+        _document(mixed, "complaint", both, "eml", f"Two things {mixed.facts.applicant}"),
+        awkward="two matters in one message",
+    )
+
+    note = _note(vague.facts)
+    yield replace(
+        _document(vague, "other", note, "txt", "phone note"), awkward="says too little to be classified"
+    )
+
+
+def _two_matters(f: Facts) -> Draft:
+    return Draft(
+        title="Two things: a complaint and a records request",
+        letterhead=False,
+        blocks=(
+            "Hello,",
+            f"First, I want to file a complaint about the trash behind {f.address}. It draws rats, and the "
+            "landlord does not answer.",
+            "Second, under the Freedom of Information Act I request copies of the inspection reports for "
+            "that address since last year. Please treat this as my public records request as well.",
+            "Thank you,",
+            f.applicant,
+            f"{f.phone}, {f.email}",
+        ),
+        fields={"applicant_name": f.applicant, "email": f.email, "address": f.address},
+        stems=("Two things",),
+        author=f.applicant,
+    )
+
+
+def _note(f: Facts) -> Draft:
+    return Draft(
+        title="Phone note",
+        letterhead=False,
+        blocks=(f"{f.other} called again about the matter from last week. Please call back: {f.phone}.",),
+        fields={},
+        stems=("phone note",),
+        author=f.officer,
     )
 
 

@@ -292,3 +292,13 @@ def test_the_old_text_is_no_utf8() -> None:
     assert "Chloé Delacroix-Núñez" in old.content.decode("cp1252")
     with pytest.raises(UnicodeDecodeError):
         old.content.decode()
+
+
+def test_the_message_with_two_matters_tells_both() -> None:
+    text = text_of(AWKWARD["two matters in one message"])
+    assert "file a complaint" in text
+    assert "public records request" in text
+
+
+def test_the_note_says_next_to_nothing() -> None:
+    assert len(text_of(AWKWARD["says too little to be classified"]).split()) < 25
