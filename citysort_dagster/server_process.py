@@ -83,8 +83,12 @@ class ServerProcess:
                 raise ServerError(f"{program} {what}; the end of its log:\n{tail}")
             time.sleep(0.05)
 
+    def has_ended(self) -> bool:
+        """Whether the server has ended by itself."""
+        return self._server.poll() is not None
+
     def stop(self) -> None:
-        """Ends the server and waits until it is gone."""
+        """Ends the server and all that it started, and waits until they are gone."""
         self._guard.kill()
         self._guard.communicate()
         if self._server.poll() is None:
