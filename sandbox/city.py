@@ -131,7 +131,7 @@ def demo_sources_yaml(
             "name": ARCHIVE_SOURCE,
             "connector": "sqlite",
             "config": {
-                "filepath": str(archive),
+                "filepath": str(archive.absolute()),
                 "query": "SELECT record_no, file_name, mime_type, body, received_at FROM records",
                 "id_column": "record_no",
                 "filename_column": "file_name",
