@@ -55,11 +55,7 @@ def run(settings: Settings, host: str, port: int) -> None:
 @contextmanager
 def running(settings: Settings, host: str, port: int) -> Iterator[dict[str, ServerProcess]]:
     """The webserver and the daemon, answering; both are stopped in the end. Raises UpError."""
-    url = running_url(settings)
-    if url is not None:
-        raise UpError(f"CitySort is running already for {settings.data_dir}, at {url}")
-    if not _is_free(host, port):
-        raise UpError(f"port {port} of {host} is taken: choose another one with --port")
+    check_can_run(settings, host, port)
     with open_installation():
         home = prepare_dagster_home(settings)
     workspace = ["-w", str(PROJECT_ROOT / "workspace.yaml")]
@@ -96,6 +92,15 @@ def running(settings: Settings, host: str, port: int) -> Iterator[dict[str, Serv
         state.unlink(missing_ok=True)
         for process in processes.values():
             process.stop()
+
+
+def check_can_run(settings: Settings, host: str, port: int) -> None:
+    """Raises UpError when this installation is running already, or the port is taken."""
+    url = running_url(settings)
+    if url is not None:
+        raise UpError(f"CitySort is running already for {settings.data_dir}, at {url}")
+    if not _is_free(host, port):
+        raise UpError(f"port {port} of {host} is taken: choose another one with --port")
 
 
 def _is_free(host: str, port: int) -> bool:

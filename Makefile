@@ -1,0 +1,42 @@
+# `make` alone explains the commands.
+.DEFAULT_GOAL := help
+.PHONY: help demo up test lint bench lock clean
+
+INSTALLED := .venv/.installed
+BIN := .venv/bin
+PORT ?= 3000
+
+help: ## Explain the commands
+	@echo "CitySort: document intake for cities, as a Dagster project."
+	@echo
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "Each sets up .venv first. PORT=3001 serves the Dagster UI elsewhere; ONCE=1 ends the demo after its table."
+
+$(INSTALLED): requirements.lock setup.py scripts/setup.sh
+	@sh scripts/setup.sh
+
+demo: $(INSTALLED) ## Make a small city, import it, show what arrived where, serve the Dagster UI until Ctrl-C
+	@$(BIN)/citysort demo --port $(PORT) $(if $(ONCE),--once)
+
+up: $(INSTALLED) ## Run the pipeline: schedules, sensors and the Dagster UI, until Ctrl-C
+	@$(BIN)/citysort up --port $(PORT)
+
+test: $(INSTALLED) lint ## Run every check and test; installs PostgreSQL and MariaDB where it may
+	@sh scripts/test-servers.sh
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED) ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(INSTALLED) ## Measure speed and memory beside other tools
+	$(BIN)/python -m benchmarks
+
+lock: ## Renew requirements.lock from setup.py (needs uv)
+	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate --no-header \
+		--extra test --output-file requirements.lock setup.py
+
+clean: ## Remove .venv and what the tools left
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build
