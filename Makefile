@@ -35,7 +35,7 @@ bench: $(INSTALLED) ## Measure speed and memory beside other tools
 	$(BIN)/python -m benchmarks
 
 lock: ## Renew requirements.lock from setup.py (needs uv)
-	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate --no-header \
+	uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate --no-header --no-strip-extras \
 		--extra test --output-file requirements.lock setup.py
 
 clean: ## Remove .venv and what the tools left
