@@ -19,7 +19,14 @@ setup(
     license_expression="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(
-        include=["citysort_dagster", "citysort_dagster.*", "connectors", "connectors.*", "sandbox", "sandbox.*"]
+        include=[
+            "citysort_dagster",
+            "citysort_dagster.*",
+            "connectors",
+            "connectors.*",
+            "sandbox",
+            "sandbox.*",
+        ]
     ),
     package_data={"": ["*.yaml", "*.mako", "py.typed"]},
     entry_points={"console_scripts": ["citysort = citysort_dagster.cli:main"]},

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -20,6 +20,8 @@ from citysort_dagster.store.sync_log import audit, now
 
 if TYPE_CHECKING:
     from connectors.base import Connector
+
+T = TypeVar("T")
 
 COMMAND_LINE = "command line"
 """The actor of audit events that a person at the command line caused."""
@@ -141,13 +143,13 @@ def apply(path: Path, database: Database, prune: bool = False) -> ApplyResult:
                 if disabled and name not in reported:
                     result.disabled.append(name)
 
-    database.write(work)
+    _write(database, work)
     return result
 
 
 def set_enabled(database: Database, name: str, enabled: bool) -> bool:
     """Enables or disables a source; False when it was so already. Raises UnknownSource, DatabaseError."""
-    return database.write(lambda connection: _set_enabled(connection, _source(connection, name), enabled))
+    return _write(database, lambda connection: _set_enabled(connection, _source(connection, name), enabled))
 
 
 def set_secret(database: Database, settings: Settings, name: str, setting: str, value: str) -> None:
@@ -172,7 +174,7 @@ def set_secret(database: Database, settings: Settings, name: str, setting: str, 
         _update(connection, source, config_json={**source.config, setting: stored}, watermark=None)
         _audit(connection, "source changed", name, changed=[f"config.{setting}"])
 
-    database.write(work)
+    _write(database, work)
 
 
 def remove_source(database: Database, name: str) -> int:
@@ -200,7 +202,18 @@ def remove_source(database: Database, name: str) -> int:
         _audit(connection, "source removed", name, open_failures=failures, documents=documents)
         return documents
 
-    return database.write(work)
+    return _write(database, work)
+
+
+def _write(database: Database, work: Callable[[sa.Connection], T]) -> T:
+    """What `work` returns, done in a transaction while nobody else writes to the configured sources."""
+
+    def alone(connection: sa.Connection) -> T:
+        if not database.is_sqlite:  # which has one writer at a time as it is
+            connection.execute(sa.text("LOCK TABLE connector_configs IN SHARE ROW EXCLUSIVE MODE"))
+        return work(connection)
+
+    return database.write(alone)
 
 
 def _sources(connection: sa.Connection) -> Iterator[SourceConfig]:

@@ -280,7 +280,7 @@ class _Reader:
                 key = str(fault["loc"][0]) if fault["loc"] else ""
                 if key in unknown or (not key and unknown - set(secret_fields)):
                     continue  # a placeholder stands there: the real value is judged when it is used
-                if fault["type"] == "missing":
+                if key and key not in values:
                     self._report((*at, "config"), f"the setting {key} of {cls.connector_type} is missing")
                     continue
                 message = secrets.without(fault["msg"].removeprefix("Value error, "), hidden)
