@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from functools import partial
 from ipaddress import ip_address
 from threading import Lock
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from urllib.parse import quote, urlsplit
 
 from pydantic import Field, PrivateAttr, model_validator
@@ -168,14 +168,19 @@ class AmazonS3(Connector):
             seen.add(token)
 
     def _page(self, more: dict[str, Any]) -> ListObjectsV2OutputTypeDef:
+        from botocore.parsers import ResponseParserError
+
         # boto3 asks for EncodingType=url by itself and decodes the keys.
-        return self._client().list_objects_v2(
+        page = self._client().list_objects_v2(
             Bucket=self.bucket_name,
             Prefix=self.prefix,
             OptionalObjectAttributes=["RestoreStatus"],
             **self._payer(),
             **more,
         )
+        if "IsTruncated" not in page:  # a login page parses as well, and would pass for an empty bucket
+            raise ResponseParserError
+        return page
 
     def _document(self, entry: ObjectTypeDef) -> ExternalDocument | None:
         key, size = entry["Key"], entry["Size"]
@@ -268,8 +273,8 @@ class AmazonS3(Connector):
         if self.role_arn:
             session = _with_role(session, region, self.role_arn, self.external_id)
         endpoint = self.endpoint_url or None
-        made: Any = session.create_client("s3", region, endpoint_url=endpoint, config=self._config())
-        return made
+        made = session.create_client("s3", region, endpoint_url=endpoint, config=self._config())
+        return cast("S3Client", made)
 
     def _config(self) -> Config:
         """https://botocore.amazonaws.com/v1/documentation/api/latest/reference/config.html"""
@@ -321,6 +326,7 @@ class AmazonS3(Connector):
     def _sentence(self, error: Exception) -> str:
         """What happened and what to do, in words of our own: servers and botocore quote credentials."""
         from botocore import exceptions as vendor
+        from botocore.parsers import ResponseParserError
 
         where = f"bucket {self.bucket_name}" + (f" at {self.endpoint_url}" if self.endpoint_url else "")
         if isinstance(error, vendor.ClientError):
@@ -346,6 +352,8 @@ class AmazonS3(Connector):
             )
         if isinstance(error, _credential_errors()):
             return "the credentials of the AWS configuration or machine could not be obtained: renew or correct them"
+        if isinstance(error, ResponseParserError):
+            return f"{where} answered with something that is not a listing: check endpoint_url"
         if isinstance(error, vendor.ConnectionError | vendor.HTTPClientError):
             return f"{where} cannot be reached: check endpoint_url, region and the network"
         return f"{where} cannot be used: {type(error).__name__}; check the settings"

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,11 @@ class S3Server:
     region: str = REGION
 
     def client(self) -> S3Client:
-        """A boto3 client of this server, for several threads at once."""
+        """A boto3 client of this server, for several threads at once; always the same one."""
+        return self._client
+
+    @cached_property
+    def _client(self) -> S3Client:
         import boto3
         from botocore.config import Config
 
@@ -164,7 +169,7 @@ def _identities(server: S3Server) -> dict[str, Any]:
 
 
 def _roles() -> dict[str, Any]:
-    """https://github.com/seaweedfs/seaweedfs/wiki/OIDC-Integration describes the format."""
+    """One role that may list and read everything, for whoever has keys."""
     may = {"Effect": "Allow", "Action": ["s3:GetObject", "s3:ListBucket"], "Resource": ["arn:aws:s3:::*"]}
     trusts = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": ["sts:AssumeRole"]}
     version = "2012-10-17"

@@ -20,11 +20,14 @@ class Exchange:
     method: str
     path: str
     headers: dict[str, str]
+    sent: bytes = b""
     status: int = 0
     answer_headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     cut_after: int | None = None
-    """Send this many bytes of the body, then reset the connection."""
+    """Send this many bytes of the body, then close the connection."""
+    reset: bool = False
+    """Close it the hard way."""
 
 
 def nothing(exchange: Exchange) -> None:
@@ -55,7 +58,8 @@ def proxy(upstream: str) -> Iterator[Proxy]:
         def _pass_on(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             sent = self.rfile.read(length)
-            exchange = Exchange(self.command, self.path, {name.lower(): value for name, value in self.headers.items()})
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            exchange = Exchange(self.command, self.path, headers, sent)
             with passing.lock:
                 passing.seen.append(exchange)
                 passing.before(exchange)
@@ -87,7 +91,8 @@ def proxy(upstream: str) -> Iterator[Proxy]:
                 return
             self.wfile.write(exchange.body[: exchange.cut_after])
             self.wfile.flush()
-            self.connection.setsockopt(SOL_SOCKET, SO_LINGER, pack("ii", 1, 0))
+            if exchange.reset:
+                self.connection.setsockopt(SOL_SOCKET, SO_LINGER, pack("ii", 1, 0))
             self.close_connection = True
 
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _pass_on
