@@ -58,6 +58,7 @@ class ReaderProcess:
         except OSError as error:
             self._log.close()
             raise ReaderUnavailable(f"the document reader cannot be started: {error.strerror}") from error
+        self._watched = psutil.Process(self._process.pid)
         self._received = bytearray()
         self._ready = False
         self._deadline = time.monotonic() + START_SECONDS
@@ -114,6 +115,10 @@ class ReaderProcess:
                 raise ReaderUnavailable(f"the document reader did not start in {START_SECONDS} seconds")
             self._fail(f"Reading the document took more than {self._timeout:g} seconds and was stopped.")
         elif self._memory_used() > self._memory_mb * 1_000_000:
+            if not self._ready:
+                raise ReaderUnavailable(
+                    f"the document reader cannot be started: {self._memory_mb} MB of memory are not enough for it"
+                )
             self._fail(self._too_much_memory())
 
     def _died(self) -> None:
@@ -141,7 +146,7 @@ class ReaderProcess:
 
     def _memory_used(self) -> int:
         try:
-            return int(psutil.Process(self._process.pid).memory_info().rss)
+            return int(self._watched.memory_info().rss)
         except psutil.Error:
             return 0
 

@@ -58,7 +58,8 @@ NAMES = {
     ODF + "presentation": "OpenDocument presentation", PROGRAM: "program",
     "application/zip": "zip archive", "application/x-7z-compressed": "7z archive",
     "application/vnd.rar": "rar archive", "application/gzip": "gzip archive",
-    "application/x-tar": "tar archive", "application/octet-stream": "not a known document format",
+    "application/x-tar": "tar archive", "application/x-ole-storage": "compound file",
+    "application/octet-stream": "not a known document format",
 }  # fmt: skip
 
 TEXT_ENDINGS = {
@@ -100,7 +101,9 @@ def read_document(path: Path, filename: str, max_characters: int) -> Extraction:
     except MemoryError:
         raise
     except OSError as error:
-        return Extraction("", media_type, None, False, f"The stored file cannot be read ({error.strerror}).")
+        return Extraction(
+            "", media_type, None, False, f"The stored file cannot be read ({error.strerror or error})."
+        )
     except Unreadable as error:
         return Extraction("", media_type, None, False, str(error))
     except Exception as error:  # noqa: BLE001 - a parser failing in a new way must not take the others along
@@ -154,7 +157,7 @@ def _media_type(head: bytes, file: BinaryIO, filename: str) -> str:
     if head.startswith(b"PK\x03\x04"):
         return _zip_type(file, ending)
     if head.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
-        return _ole_type(head, file)
+        return _ole_type(head, file, ending)
     try:
         found: str | None = kreuzberg.detect_mime_type(head)
     except RuntimeError:  # what it raises for bytes it does not know
@@ -162,6 +165,11 @@ def _media_type(head: bytes, file: BinaryIO, filename: str) -> str:
     if found and not found.startswith("text/") and found not in (JSON, XML, RTF):
         return found
     return _text_type(head, ending)
+
+
+_PACKED_ENDINGS = {
+    "docx": DOCX, "xlsx": XLSX, "pptx": PPTX, "odt": ODF + "text", "doc": DOC, "xls": XLS, "ppt": PPT, "msg": MSG,
+}  # fmt: skip
 
 
 def _zip_type(file: BinaryIO, ending: str) -> str:
@@ -178,8 +186,7 @@ def _zip_type(file: BinaryIO, ending: str) -> str:
                                 raise Unreadable(PROTECTED)
                     return media_type.removesuffix("-template")
     except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, KeyError, RuntimeError):
-        by_ending = {"docx": DOCX, "xlsx": XLSX, "pptx": PPTX, "odt": ODF + "text"}
-        raise Unreadable(_damaged(by_ending.get(ending, "application/zip"))) from None
+        raise Unreadable(_damaged(_PACKED_ENDINGS.get(ending, "application/zip"))) from None
     for part, media_type in (("word/", DOCX), ("xl/", XLSX), ("ppt/", PPTX)):
         if any(name.replace("\\", "/").startswith(part) for name in names):
             return media_type
@@ -197,7 +204,7 @@ _OLE_STREAMS = (
 )  # fmt: skip
 
 
-def _ole_type(head: bytes, file: BinaryIO) -> str:
+def _ole_type(head: bytes, file: BinaryIO, ending: str) -> str:
     sector_size = 1 << (int.from_bytes(head[30:32], "little") & 0xF)
     root = (int.from_bytes(head[48:52], "little") + 1) * sector_size
     file.seek(root + 80)
@@ -211,6 +218,8 @@ def _ole_type(head: bytes, file: BinaryIO) -> str:
             if media_type is None:
                 raise Unreadable(PROTECTED)
             return media_type
+    if ending in _PACKED_ENDINGS:
+        raise Unreadable(_damaged(_PACKED_ENDINGS[ending]))
     return "application/x-ole-storage"
 
 
