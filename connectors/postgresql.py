@@ -162,7 +162,7 @@ class PostgreSQL(SQLConnector):
             return Trouble(f"{reason}: check the setting database", True)
         if "SSL" in message or "certificate" in message:
             return Trouble(f"no encrypted connection ({reason}): check sslmode and the certificates", True)
-        if "connection failed" in message or "timeout" in message:
+        if any(words in message for words in ("connection failed", "failed to resolve", "timeout expired")):
             return Trouble(f"no connection ({reason}): check host and port, and that the server runs", False)
         return Trouble(f"the connection broke off ({reason})", False)
 

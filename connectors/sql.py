@@ -310,8 +310,9 @@ class SQLConnector(Connector):
                 return self._copy_file(row, plan, document.version, into)
             if self._version(row, plan) != document.version:
                 raise DownloadFailed(_CHANGED)
-            if row.size is None or piece is None:
+            if row.size is None:
                 raise DownloadFailed(f"the row has no content: {self.content_column} is NULL")
+            piece = piece or b""
             into.write(piece)
             written = len(piece)
             while written < row.size:

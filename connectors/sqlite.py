@@ -108,9 +108,9 @@ class SQLite(SQLConnector):
     def _trouble(self, error: BaseException) -> Trouble:
         """By what https://www.sqlite.org/rescode.html says; Python 3.10 gives the text only."""
         text = str(error).rstrip(".")
-        if "unable to open" in text:
-            path = Path(self.filepath)
-            why = "there is no such file" if not path.exists() else "it is not a file that we may read"
+        path = Path(self.filepath)
+        if "unable to open" in text or not path.is_file():
+            why = "it is not a file that we may read" if path.exists() else "there is no such file"
             return Trouble(f"cannot be opened: {why}; check the setting filepath", True)
         if "not a database" in text or "malformed" in text:
             return Trouble(f"is damaged or no SQLite file ({text}): check the setting filepath", True)
