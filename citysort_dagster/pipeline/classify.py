@@ -45,7 +45,7 @@ def classify(text: str, filename: str, rules: Rules) -> Classification:
     evidence, or in a tie of nothing, the type is `other` with confidence 0.
     """
     text = text[:MAX_CHARACTERS]
-    body = normalized(text)
+    body = normalized(text)[: 2 * MAX_CHARACTERS]  # some characters are normalized to many
     title = normalized(f"{text[:TITLE_CHARACTERS]} {re.sub(r'[_.-]+', ' ', filename)} {filename}")
     evidence = dict.fromkeys(rules.document_types, 0.0)
     for name, document_type in rules.document_types.items():
@@ -220,6 +220,7 @@ _PARCEL = re.compile(
 _SUM = re.compile(
     r"\b(?:fee|amount|total|sum|rent|cost|payment|claim|damages)s?\sof\s([$€£]\s?[\d.,]{1,20})", re.I
 )
+_DATE_LINE = re.compile(r"(?:[^\W\d_]{1,30},\s)?(?:\d|[A-Za-z]{3,9}\.?\s\d)[\w ,./-]{5,25}$")
 _CLOSING = re.compile(
     r"(?:sincerely|respectfully|thank you|thanks|(?:kind |best |warm )?regards|yours \w{1,12})[\w ]{0,20},?",
     re.I,
@@ -237,12 +238,7 @@ def _by_pattern(lines: list[str]) -> Iterator[_Candidate]:
                 found.add(field)
                 yield _Candidate(PATTERN, 0, place, field, match[match.lastindex or 0].rstrip("."))
         # A letter stands under its date and over its writer.
-        if (
-            "date" not in found
-            and len(line) <= 40
-            and parse_date(line)
-            and not re.search(r"[A-Za-z]{10}", line)
-        ):
+        if "date" not in found and _DATE_LINE.match(line) and parse_date(line):
             found.add("date")
             yield _Candidate(PATTERN, 0, place, "date", line)
         if len(line) <= 40 and _CLOSING.fullmatch(line):
@@ -264,6 +260,8 @@ def _read(candidate: _Candidate) -> dict[str, str]:
     """The value as it is kept, nothing if it cannot be one."""
     value = " ".join(candidate.value.strip(" \t\"'*,;_|").split())
     field = candidate.field
+    if candidate.clarity == BARE and field in ("date", "amount") and not _STARTS.match(value):
+        return {}  # `Date of birth`, `Fee schedule 2026`
     if field == "date":
         day = parse_date(value[:60])
         return {"date": day.isoformat()} if day else {}
@@ -287,6 +285,8 @@ def _read(candidate: _Candidate) -> dict[str, str]:
         )
     return {field: value} if certain else {}
 
+
+_STARTS = re.compile(r"[$\u20ac\u00a3\u00a5\d]|(?:USD|EUR|GBP|CAD|US\$)\s?\d|[A-Za-z]{3,9}\.?\s\d")
 
 _NOTHING = {
     "",

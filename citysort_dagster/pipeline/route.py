@@ -39,7 +39,7 @@ def route(
         if classification.confidence < rules.confidence_threshold:
             reasons.append(
                 f"The type {classification.doc_type} is not certain enough: "
-                f"{classification.confidence:.2f}, and {rules.confidence_threshold:.2f} is needed."
+                f"{classification.confidence:g}, and {rules.confidence_threshold:g} is needed."
             )
         reasons += [f"The {name.replace('_', ' ')} is missing." for name in classification.missing_fields]
     elif not reasons:

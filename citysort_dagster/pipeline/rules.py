@@ -43,8 +43,8 @@ _SAME = {
 
 def label_key(label: str) -> str:
     """A label as labels are compared: without remarks in brackets and punctuation."""
-    label = re.sub(r"\([^()]{0,60}\)", " ", normalized(label))
-    label = re.sub(r"['\s_]s\b", "s", label)
+    label = re.sub(r"\([^()]{0,60}\)", " ", normalized(label).replace("_", " "))
+    label = re.sub(r"['\s]s\b", "s", label)
     return " ".join(re.sub(r"[\W_]+", " ", label).split())
 
 
