@@ -12,8 +12,9 @@ import psutil
 
 from citysort_dagster.settings import Settings
 
-PROCESS_TAG = "citysort/process"
-"""Names the process of a run that the command line executes itself: host, pid, start time."""
+PROCESS_TAG = ".citysort/process"
+"""Names the process of a run that the command line executes itself: host, pid, start time. The leading
+dot keeps it out of lists in the UI."""
 
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
