@@ -124,7 +124,7 @@ def _sha256(file: Path) -> str:
 def _former_lines(manifest: Path) -> Iterator[dict[str, Any]]:
     if not manifest.exists():
         return
-    with manifest.open(encoding="utf-8") as lines:
+    with manifest.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 entry = json.loads(line)

@@ -90,6 +90,10 @@ def _expected_errors() -> tuple[type[Exception], ...]:
         from citysort_dagster.up import UpError
 
         known.append(UpError)
+    if "citysort_dagster.server_process" in sys.modules:
+        from citysort_dagster.server_process import ServerError
+
+        known.append(ServerError)
     return tuple(known)
 
 
