@@ -216,11 +216,13 @@ class ObjectFiles(FileStore):
     https://cloud.google.com/docs/authentication/application-default-credentials."""
 
     def __init__(self, scheme: str, bucket: str, prefix: str, staging: Path) -> None:
-        """Raises ValueError when an endpoint in the environment may not be used."""
+        """Raises ValueError when the prefix, or an endpoint in the environment, may not be used."""
         self._scheme = scheme
         self._bucket = bucket
-        self._prefix = prefix.strip("/")
+        self._prefix = f"{prefix.strip('/')}/".lstrip("/")
         self.url = f"{scheme}://{bucket}/{self._prefix}".rstrip("/")
+        if {"", ".", ".."} & set(self._prefix.split("/")[:-1]):
+            raise ValueError(f"{self.url} is not a usable files URL: a part of its prefix is empty, . or ..")
         self.staging_root = staging.absolute()
         names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") if scheme == "s3" else ("STORAGE_EMULATOR_HOST",)
         self._endpoint = next((os.environ[name] for name in names if os.environ.get(name)), None)
@@ -232,31 +234,32 @@ class ObjectFiles(FileStore):
             )
 
     def publish(self, staged: Sequence[tuple[Path, str]]) -> None:
-        moves = [(source, _checked(path)) for source, path in staged]
+        moves = [(source, self._key(path)) for source, path in staged]
         with ThreadPoolExecutor(_PARALLEL, "publish") as pool:
             list(pool.map(lambda move: self._upload(*move), moves))
 
-    def _upload(self, source: Path, path: str) -> None:
+    def _upload(self, source: Path, key: str) -> None:
         import obstore
 
-        with self._errors():
+        with _disk_errors(self.staging_root):
             size = source.stat().st_size
-            obstore.put(self._store, path, source, chunk_size=_PART_BYTES, max_concurrency=4)
+        with self._errors():
+            obstore.put(self._store, key, source, chunk_size=_PART_BYTES, max_concurrency=4)
             # A single request arrives whole or not at all; one of many parts is worth a look.
-            if size > _PART_BYTES and obstore.head(self._store, path)["size"] != size:
+            if size > _PART_BYTES and obstore.head(self._store, key)["size"] != size:
                 raise FileStoreError(f"{self.url} did not keep all bytes of a file; try again")
+        with _disk_errors(self.staging_root):
             source.unlink()
 
     def open(self, path: str) -> BinaryIO:
         import obstore
 
         with self._errors(path):
-            reader = obstore.open_reader(self._store, _checked(path), buffer_size=_READ_BYTES)
+            reader = obstore.open_reader(self._store, self._key(path), buffer_size=_READ_BYTES)
         return io.BufferedReader(_ObjectStream(reader, self))
 
     @contextmanager
     def local_copy(self, path: str) -> Iterator[Path]:
-        self.staging_root.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (
             self.open(path) as stored,
             tempfile.TemporaryDirectory(prefix="copy-") as folder,
@@ -271,7 +274,7 @@ class ObjectFiles(FileStore):
 
         try:
             with self._errors(path):
-                return obstore.head(self._store, _checked(path))["size"]
+                return obstore.head(self._store, self._key(path))["size"]
         except StoredFileMissing:
             return None
 
@@ -280,7 +283,7 @@ class ObjectFiles(FileStore):
 
         try:
             with self._errors(path):
-                obstore.delete(self._store, _checked(path))
+                obstore.delete(self._store, self._key(path))
         except StoredFileMissing:
             return
 
@@ -288,9 +291,12 @@ class ObjectFiles(FileStore):
         import obstore
 
         with self._errors():
-            for page in obstore.list(self._store, chunk_size=1_000):
+            for page in obstore.list(self._store, self._prefix or None, chunk_size=1_000):
                 for found in page:
-                    yield found["path"]
+                    yield found["path"].removeprefix(self._prefix)
+
+    def _key(self, path: str) -> str:
+        return self._prefix + _checked(path)
 
     @cached_property
     def _store(self) -> S3Store | GCSStore:
@@ -300,20 +306,17 @@ class ObjectFiles(FileStore):
         client = {"timeout": "1 day", "read_timeout": "2 minutes", "connect_timeout": "10 seconds"}
         if self._endpoint and urlsplit(self._endpoint).scheme == "http":
             client |= {"allow_http": True}  # type: ignore[dict-item]
-        prefix = self._prefix or None
         if self._scheme == "gs":
             if not self._endpoint:
-                return GCSStore(self._bucket, prefix=prefix, client_options=client)  # type: ignore[arg-type]
+                return GCSStore(self._bucket, client_options=client)  # type: ignore[arg-type]
             return GCSStore(
                 self._bucket,
-                prefix=prefix,
                 base_url=self._endpoint,
                 credential_provider=_emulator_credentials,
                 client_options=client,  # type: ignore[arg-type]
             )
         return S3Store(
             self._bucket,
-            prefix=prefix,
             region=_aws_session().region_name or "us-east-1",
             endpoint=self._endpoint or "",
             credential_provider=_aws_credentials,

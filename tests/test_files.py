@@ -125,6 +125,11 @@ def test_missing_files_say_so(store: FileStore) -> None:
         pass
 
 
+def test_a_staged_file_that_is_missing_says_so(store: FileStore, tmp_path: Path) -> None:
+    with pytest.raises(FileStoreError, match=r"files cannot be kept in .*: No such file or directory"):
+        store.publish([(tmp_path / "never written", "aa/x")])
+
+
 def test_publishing_again_replaces(store: FileStore) -> None:
     path = stored_path(str(uuid.uuid4()), "x.pdf")
     publish(store, {path: b"half of it"})
@@ -198,6 +203,8 @@ def test_a_disk_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
         ("gs://bucket/x?token=canary-secret", "must look like gs://bucket/prefix"),
         ("file://otherhost/x", "looks like file:///absolute/path"),
         ("s3://[bad", "not a valid URL"),
+        ("s3://bucket/a//b", "a part of its prefix is empty"),
+        ("gs://bucket/a/../b", "a part of its prefix is empty, . or .."),
     ],
 )
 def test_urls_that_cannot_be_a_file_store(tmp_path: Path, url: str, sentence: str) -> None:
