@@ -207,7 +207,7 @@ class MySQL(SQLConnector):
                 pass
         if rows.cursor is not None:
             # The driver would try to, once more, when the result is thrown away.
-            rows.cursor._result.unbuffered_active = False  # type: ignore[attr-defined]
+            rows.cursor._result.unbuffered_active = False
 
     def _trouble(self, error: BaseException) -> Trouble:
         """By error number, https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html and

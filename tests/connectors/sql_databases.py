@@ -59,6 +59,16 @@ class Database(ABC):
         markers = ", ".join([self.marker] * len(rows[0]))
         self.execute(f"INSERT INTO documents VALUES ({markers})", rows)
 
+    def fill_with_squares(self, side: int) -> str:
+        """Fills the table; the query that is returned has side * side rows of 300 bytes."""
+        self.create()
+        modified = datetime(2026, 1, 15, 12)  # noqa: DTZ001 - as a column without zones holds it
+        self.insert(*((number, "x" * 290, modified, b"") for number in range(side)))
+        return (
+            "SELECT a.id * 1000 + b.id AS id, a.name AS name, a.modified AS modified, a.content AS content"
+            " FROM documents a, documents b"
+        )
+
     def connector(self, query: str = "SELECT * FROM documents", **settings: Any) -> Connector:
         """A connector to the table, or with the settings given instead; None leaves one out."""
         mapping = {
