@@ -10,10 +10,17 @@ import dagster as dg
 import requests
 
 from citysort_dagster.freshness import freshness
+from citysort_dagster.ingestion_assets import INGESTION
 from citysort_dagster.installation import Installation, open_installation
 from citysort_dagster.instance import unfinished_runs
 from citysort_dagster.news import find_news
-from citysort_dagster.source_assets import OVERLAP, SourceConnector, asset_key
+from citysort_dagster.source_assets import (
+    OVERLAP,
+    PARTITION_RANGE_TAGS,
+    PARTITION_TAG,
+    SourceConnector,
+    asset_key,
+)
 from citysort_dagster.source_checks import FRESH
 from citysort_dagster.source_configs import SourceConfig, UnknownSource, known_source, load_sources
 from citysort_dagster.store import documents, sync_log
@@ -49,18 +56,27 @@ def import_request(source: str, partitions: Sequence[str], refresh: bool = False
 
 
 def partition_range_tags(partitions: Sequence[str]) -> dict[str, str]:
-    """The tags by which Dagster knows that one run is for all partitions from the first to the last."""
-    return {
-        "dagster/asset_partition_range_start": partitions[0],
-        "dagster/asset_partition_range_end": partitions[-1],
-    }
+    """The tags of one run for all partitions from the first to the last."""
+    return dict(zip(PARTITION_RANGE_TAGS, (partitions[0], partitions[-1]), strict=True))
+
+
+def imported_sources(run: dg.DagsterRun) -> set[str]:
+    """The names of the sources that a run imports, from whatever page it was launched."""
+    named = {run.tags[SOURCE_TAG]} if SOURCE_TAG in run.tags else set()
+    selected = {key for key in run.asset_selection or () if key == asset_key(key.path[-1])}
+    return named | {key.path[-1] for key in selected}
+
+
+def imports_under_way(instance: dg.DagsterInstance, source: str) -> Sequence[dg.DagsterRun]:
+    """The queued and running runs that import a source, the latest first."""
+    return [run for run in unfinished_runs(instance) if source in imported_sources(run)]
 
 
 def build_source_schedule(source: SourceConfig) -> dg.ScheduleDefinition:
     """Refreshes a source when its cron (UTC) says."""
 
     def refresh(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        if _is_under_way(context.instance, source.name):
+        if imports_under_way(context.instance, source.name):
             return dg.SkipReason(f"An import of {source.name} is under way or queued.")
         with open_installation() as installation:
             try:
@@ -95,7 +111,7 @@ def build_news_sensor(source: SourceConfig) -> dg.SensorDefinition:
             return dg.SensorResult(
                 skip_reason="The last look took long; the next one waits.", cursor=context.cursor
             )
-        if _is_under_way(context.instance, source.name):
+        if imports_under_way(context.instance, source.name):
             return dg.SensorResult(skip_reason="An import is under way or queued.")
         began = time.time()
         with open_installation() as installation:
@@ -145,10 +161,6 @@ def _refresh_partitions(installation: Installation, name: str) -> Sequence[str]:
     return keys[keys.index(installation.calendar.key_of(watermark - OVERLAP)) :]
 
 
-def _is_under_way(instance: dg.DagsterInstance, source: str) -> bool:
-    return bool(unfinished_runs(instance, {SOURCE_TAG: source}))
-
-
 @dg.sensor(
     name="retry_failed_documents",
     minimum_interval_seconds=60,
@@ -158,8 +170,8 @@ def _is_under_way(instance: dg.DagsterInstance, source: str) -> bool:
 def retry_failed_documents(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Requests the partitions of failures that are due."""
     with open_installation() as installation:
-        enabled = {source.name for source in load_sources(installation.database) if source.enabled}
-        idle = {name for name in enabled if not _is_under_way(context.instance, name)}
+        busy = {name for run in unfinished_runs(context.instance) for name in imported_sources(run)}
+        idle = {source.name for source in load_sources(installation.database) if source.enabled} - busy
         due = installation.database.write(
             lambda connection: sync_log.take_due_failures(connection, idle, installation.calendar.keys)
         )
@@ -176,7 +188,10 @@ def retry_failed_documents(context: dg.SensorEvaluationContext) -> dg.SensorResu
 )
 def ingest_what_was_left_behind(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Requests the partitions with documents that no run has taken to a queue."""
-    if any(SOURCE_TAG not in run.tags for run in unfinished_runs(context.instance, {})):
+    if any(
+        run.job_name == INGESTION_JOB or set(run.asset_selection or ()) & set(INGESTION)
+        for run in unfinished_runs(context.instance)
+    ):
         return dg.SkipReason("The ingestion pipeline is at work.")
     with open_installation() as installation, installation.database.read() as connection:
         waiting = documents.pending_partitions(connection, sync_log.now() - LEFT_BEHIND_AFTER)
@@ -229,11 +244,9 @@ def failed_runs(context: dg.RunFailureSensorContext) -> None:
     facts = {
         "run_id": run.run_id,
         "job": run.job_name,
-        "source": run.tags.get(SOURCE_TAG),
-        "partitions": run.tags.get("dagster/partition")
-        or " to ".join(
-            run.tags[tag] for tag in sorted(partition_range_tags([""]), reverse=True) if tag in run.tags
-        ),
+        "source": ", ".join(sorted(imported_sources(run))) or None,
+        "partitions": run.tags.get(PARTITION_TAG)
+        or " to ".join(run.tags[tag] for tag in PARTITION_RANGE_TAGS if tag in run.tags),
         "reason": _first_sentence(context),
     }
     with open_installation() as installation:

@@ -22,12 +22,11 @@ from citysort_dagster.source_assets import (
     build_source_resource,
     resource_key,
 )
-from citysort_dagster.source_checks import build_source_checks
 from citysort_dagster.source_configs import SourceConfig, load_sources
 from connectors.base import ConfigurationError
 
 
-@dg.resource(description="The documents database and the file store.")
+@dg.resource(config_schema={}, description="The documents database and the file store.")
 def installation_resource(_context: dg.InitResourceContext) -> Iterator[Installation]:
     """Opens the installation for one run."""
     with open_installation() as installation:
@@ -37,17 +36,15 @@ def installation_resource(_context: dg.InitResourceContext) -> Iterator[Installa
 def build_source(source: SourceConfig, partitions: dg.PartitionsDefinition[str]) -> dg.Definitions:
     """All that Dagster shows of one source. Its sensor and schedule exist while it is enabled."""
     asset = build_source_asset(source, partitions)
-    checks = build_source_checks(source)
     job = dg.define_asset_job(
         import_job_name(source.name),
-        selection=dg.AssetSelection.assets(asset) | dg.AssetSelection.checks(checks),
+        selection=dg.AssetSelection.assets(asset),
         partitions_def=partitions,
         tags={SOURCE_TAG: source.name},
         description=f"Imports the source {source.name}.",
     )
     return dg.Definitions(
         assets=[asset],
-        asset_checks=[checks],
         jobs=[job],
         resources={resource_key(source.name): build_source_resource(source)},
         sensors=[build_news_sensor(source)] if source.enabled else [],

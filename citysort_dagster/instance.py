@@ -41,14 +41,14 @@ def this_process() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
 
 
-def unfinished_runs(instance: dg.DagsterInstance, tags: dict[str, str]) -> list[dg.DagsterRun]:
-    """The queued and running runs with these tags.
+def unfinished_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """The queued and running runs, the latest first.
 
     Runs that the command line executed in a process that has died since are reported as failed
     first: nobody else would ever notice.
     """
     alive = []
-    for run in instance.get_runs(dg.RunsFilter(tags=tags, statuses=UNFINISHED)):
+    for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
         if _has_died(run.tags.get(PROCESS_TAG)):
             instance.report_run_failed(run, "The process that executed this run ended before the run did.")
         else:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from citysort_dagster.import_batch import Counts
 from citysort_dagster.installation import Installation, open_installation
-from citysort_dagster.instance import PROCESS_TAG, prepare_dagster_home, this_process, unfinished_runs
+from citysort_dagster.instance import PROCESS_TAG, prepare_dagster_home, this_process
 from citysort_dagster.source_configs import known_source
 from citysort_dagster.store import documents
 from citysort_dagster.store.models import Import, ImportFailure
@@ -85,7 +85,7 @@ def import_source(
         token = source_assets.on_progress.set(on_progress)
         try:
             with _instance(installation) as instance:
-                _wait_for_others(instance, {SOURCE_TAG: name}, on_wait)
+                _wait_for_others(instance, name, on_wait)
                 run_id, failure = _execute(
                     instance,
                     import_job_name(name),
@@ -119,11 +119,11 @@ def _instance(installation: Installation) -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def _wait_for_others(
-    instance: dg.DagsterInstance, tags: dict[str, str], on_wait: Callable[[str], None]
-) -> None:
+def _wait_for_others(instance: dg.DagsterInstance, source: str, on_wait: Callable[[str], None]) -> None:
+    from citysort_dagster.automation import imports_under_way
+
     told = False
-    while runs := unfinished_runs(instance, tags):
+    while runs := imports_under_way(instance, source):
         if not told:
             on_wait(runs[0].run_id)
             told = True

@@ -15,6 +15,8 @@ from pydantic import Field
 from citysort_dagster.import_batch import Counts, ImportRequest
 from citysort_dagster.importer import Importer, ImportSummary
 from citysort_dagster.installation import Installation
+from citysort_dagster.partitions import Calendar
+from citysort_dagster.source_checks import check_source, source_check_specs
 from citysort_dagster.source_configs import SourceConfig, UnknownSource, connector_for, known_source
 from citysort_dagster.store.models import Document
 from connectors import connector_class
@@ -22,6 +24,10 @@ from connectors.base import ConfigurationError, Connector, Window
 
 OVERLAP = timedelta(minutes=10)
 """How far behind the watermark a refresh begins: systems show documents late."""
+
+PARTITION_TAG = "dagster/partition"
+PARTITION_RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+"""By these tags Dagster knows what partitions a run is for."""
 
 SHOWN_DOCUMENTS = 20
 SHOWN_PROBLEMS = 100
@@ -36,7 +42,6 @@ class ImportConfig(dg.Config):
 
     limit: int | None = Field(
         default=None,
-        ge=1,
         description="Download at most this many documents, the newest first where possible.",
     )
     reimport: bool = Field(
@@ -97,8 +102,10 @@ class SourceConnector:
 
 def build_source_resource(source: SourceConfig) -> dg.ResourceDefinition:
     """The connector of a source as a Dagster resource."""
-    return dg.ResourceDefinition.hardcoded_resource(
-        SourceConnector(source.name), f"The {source.connector_type} connector of the source {source.name}."
+    return dg.ResourceDefinition(
+        lambda _context: SourceConnector(source.name),
+        config_schema={},
+        description=f"The {source.connector_type} connector of the source {source.name}.",
     )
 
 
@@ -108,19 +115,30 @@ def _failure(source: str, sentence: str, metadata: Mapping[str, Any] | None = No
 
 
 def build_source_asset(source: SourceConfig, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
-    """The asset of a source: materializing it imports the documents of its partitions.
+    """The asset of a source: materializing it imports the documents of its partitions, and its
+    checks follow. They can be run alone as well.
 
     Raises ConfigurationError for an unknown connector and dagster.DagsterError for owners, tags or
     a group that Dagster does not accept.
     """
 
-    @dg.asset(
-        key=asset_key(source.name),
+    key = asset_key(source.name)
+    spec = dg.AssetSpec(
+        key,
         group_name=source.group_name,
         kinds={connector_class(source.connector_type).kind},
         owners=list(source.owners),
         tags={**source.tags, "citysort/connector": source.connector_type},
         description=_describe(source),
+        # An import that is cut short or breaks off materializes the partitions that it completed.
+        skippable=True,
+    )
+
+    @dg.multi_asset(
+        name=key.to_python_identifier(),
+        specs=[spec],
+        check_specs=source_check_specs(key),
+        can_subset=True,
         partitions_def=partitions,
         backfill_policy=(
             dg.BackfillPolicy.multi_run(source.partitions_per_run)
@@ -129,13 +147,24 @@ def build_source_asset(source: SourceConfig, partitions: dg.PartitionsDefinition
         ),
         required_resource_keys={"installation", resource_key(source.name)},
         pool=resource_key(source.name),
-        output_required=False,
     )
-    def import_source(context: dg.AssetExecutionContext, config: ImportConfig) -> None:
+    def import_source(
+        context: dg.AssetExecutionContext, config: ImportConfig
+    ) -> Iterator[dg.AssetMaterialization | dg.AssetCheckResult]:
         installation: Installation = context.resources.installation
-        resource: SourceConnector = getattr(context.resources, resource_key(source.name))
-        with resource.open(installation) as connector:
-            _import(context, config, source.name, connector, installation)
+        if context.selected_asset_keys:
+            resource: SourceConnector = getattr(context.resources, resource_key(source.name))
+            with resource.open(installation) as connector:
+                yield from _import(context, config, source.name, connector, installation)
+        try:
+            yield from check_source(
+                installation,
+                source.name,
+                context.run_id,
+                {check.name for check in context.selected_asset_check_keys},
+            )
+        except UnknownSource:
+            raise _failure(source.name, "it has been removed") from None
 
     return import_source
 
@@ -169,11 +198,11 @@ def _import(
     source: str,
     connector: Connector,
     installation: Installation,
-) -> None:
+) -> Iterator[dg.AssetMaterialization]:
     calendar = installation.calendar
     try:
-        asked = calendar.window(context.partition_keys)
-        window, partitions = _narrow(config, source, connector, installation, asked, context.partition_keys)
+        keys = _partitions(context, calendar)
+        window, partitions = _narrow(config, source, connector, installation, calendar.window(keys), keys)
     except ValueError as error:
         raise _failure(source, str(error)) from None
     request = ImportRequest(source, context.run_id, window, partitions, config.limit, config.reimport)
@@ -185,7 +214,7 @@ def _import(
     try:
         for partition in importer.run():
             if last is not None:
-                _materialize(context, installation, importer.summary, last, {})
+                yield _materialization(context, source, installation, importer.summary, last, {})
             last = partition
     except ConfigurationError as error:
         raise _failure(source, str(error)) from None
@@ -193,7 +222,7 @@ def _import(
     totals = _totals(installation, source, summary.counts, time.monotonic() - began)
     if summary.incomplete:
         if last is not None:
-            _materialize(context, installation, summary, last, {})
+            yield _materialization(context, source, installation, summary, last, {})
         raise _failure(
             source,
             f"the listing broke off ({summary.incomplete}); {summary.counts.imported} of the documents listed "
@@ -205,10 +234,29 @@ def _import(
             f"Source {source}: cut short by the limit of {config.limit} documents; there are more to import."
         )
         for partition in sorted(summary.partitions):
-            _materialize(context, installation, summary, partition, {"cut_short_by_limit": True, **totals})
+            yield _materialization(
+                context, source, installation, summary, partition, {"cut_short_by_limit": True, **totals}
+            )
         return
     if last is not None:
-        _materialize(context, installation, summary, last, totals)
+        yield _materialization(context, source, installation, summary, last, totals)
+
+
+def _partitions(context: dg.AssetExecutionContext, calendar: Calendar) -> Sequence[str]:
+    """The keys of the partitions that the run is for, ascending.
+
+    Taken from the run's tags, as `context.partition_keys` holds the nearest ones for a key that
+    does not exist. Raises ValueError, saying what is wrong.
+    """
+    tags = context.run.tags
+    named = [tags[tag] for tag in (PARTITION_TAG, *PARTITION_RANGE_TAGS) if tag in tags]
+    if not named:
+        raise ValueError("the run names no partition: choose one, or several, when launching it")
+    calendar.window(named)
+    first, last = calendar.keys.index(named[0]), calendar.keys.index(named[-1])
+    if first > last:
+        raise ValueError(f"the partitions are the wrong way round: {named[0]} is after {named[-1]}")
+    return calendar.keys[first : last + 1]
 
 
 def _narrow(
@@ -219,7 +267,9 @@ def _narrow(
     asked: Window,
     partitions: Sequence[str],
 ) -> tuple[Window | None, Sequence[str]]:
-    """The window to list, and the partitions that it can complete."""
+    """The window to list, and the partitions that it can complete. Raises ValueError."""
+    if config.limit is not None and config.limit < 1:
+        raise ValueError(f"the limit is {config.limit}, it must be at least 1")
     if config.refresh:
         if not connector.windowed:
             # It lists everything anyway: documents that turn up with an old date are taken as well.
@@ -245,13 +295,14 @@ def _day(text: str | None, after: bool = False) -> datetime | None:
     return midnight + timedelta(days=1) if after else midnight
 
 
-def _materialize(
+def _materialization(
     context: dg.AssetExecutionContext,
+    source: str,
     installation: Installation,
     summary: ImportSummary,
     partition: str,
     totals: Mapping[str, Any],
-) -> None:
+) -> dg.AssetMaterialization:
     counts = summary.partitions.get(partition, Counts())
     metadata: dict[str, Any] = {
         "listed": counts.listed,
@@ -266,9 +317,7 @@ def _materialize(
         metadata["documents"] = _documents(installation, context.run_id, partition)
     if any(problem.partition == partition for problem in summary.problems):
         metadata["problems"] = _problems(summary, partition)
-    context.log_event(
-        dg.AssetMaterialization(asset_key=context.asset_key, partition=partition, metadata=metadata)
-    )
+    return dg.AssetMaterialization(asset_key=asset_key(source), partition=partition, metadata=metadata)
 
 
 def _totals(installation: Installation, source: str, counts: Counts, seconds: float) -> dict[str, Any]:

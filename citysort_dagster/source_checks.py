@@ -1,6 +1,6 @@
 """What must hold of a source after each import, as asset checks; and whether it is fresh."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 
 import dagster as dg
@@ -8,8 +8,7 @@ import sqlalchemy as sa
 
 from citysort_dagster.freshness import freshness
 from citysort_dagster.installation import Installation
-from citysort_dagster.source_assets import asset_key
-from citysort_dagster.source_configs import SourceConfig, known_source
+from citysort_dagster.source_configs import known_source
 from citysort_dagster.store.models import Document, ImportFailure
 from citysort_dagster.verify import verify_documents
 
@@ -21,43 +20,40 @@ FRESH = "fresh"
 SHOWN = 20
 
 
-def build_source_checks(source: SourceConfig) -> dg.AssetChecksDefinition:
-    """The checks of a source, run with each import of it and on demand."""
-    key = asset_key(source.name)
+def source_check_specs(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
+    """The checks of the asset of a source."""
+    descriptions = {
+        NO_FAILED_DOCUMENTS: "Every listed document could be imported.",
+        RECORDS_AGREE: "Sync log, documents and stored files agree, down to the SHA-256. "
+        "With an import: for its documents; on demand: for all of the source.",
+        NOTHING_TWICE: "No document of the source is there twice.",
+        FRESH: "The source was imported when its schedule said.",
+    }
+    return [
+        dg.AssetCheckSpec(name, asset=asset, description=description)
+        for name, description in descriptions.items()
+    ]
 
-    @dg.multi_asset_check(
-        name=f"checks_{source.name}",
-        specs=[
-            dg.AssetCheckSpec(
-                NO_FAILED_DOCUMENTS, asset=key, description="Every listed document could be imported."
-            ),
-            dg.AssetCheckSpec(
-                RECORDS_AGREE,
-                asset=key,
-                description="Sync log, documents and stored files agree, down to the SHA-256. "
-                "With an import: for its documents; on demand: for all of the source.",
-            ),
-            dg.AssetCheckSpec(
-                NOTHING_TWICE, asset=key, description="No document of the source is there twice."
-            ),
-            dg.AssetCheckSpec(
-                FRESH, asset=key, description="The source was imported when its schedule said."
-            ),
-        ],
-        required_resource_keys={"installation"},
-    )
-    def checks(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        installation: Installation = context.resources.installation
-        yield _no_failed_documents(installation, source.name)
-        yield _records_agree(installation, source.name, context.run.run_id)
-        yield _nothing_twice(installation, source.name)
-        configured = known_source(installation.database, source.name)
+
+def check_source(
+    installation: Installation, source: str, run_id: str, names: Collection[str]
+) -> Iterator[dg.AssetCheckResult]:
+    """What those of the checks with these names find, in a run that may have imported documents.
+
+    Raises UnknownSource, DatabaseError.
+    """
+    configured = known_source(installation.database, source)
+    if NO_FAILED_DOCUMENTS in names:
+        yield _no_failed_documents(installation, source)
+    if RECORDS_AGREE in names:
+        yield _records_agree(installation, source, run_id)
+    if NOTHING_TWICE in names:
+        yield _nothing_twice(installation, source)
+    if FRESH in names:
         fresh, reason = freshness(configured.schedule, configured.last_sync_at, configured.created_at)
         yield dg.AssetCheckResult(
             check_name=FRESH, passed=fresh, severity=dg.AssetCheckSeverity.WARN, description=reason
         )
-
-    return checks
 
 
 def _no_failed_documents(installation: Installation, source: str) -> dg.AssetCheckResult:

@@ -60,7 +60,7 @@ def running(settings: Settings, host: str, port: int) -> Iterator[dict[str, Serv
         home = prepare_dagster_home(settings)
     workspace = ["-w", str(PROJECT_ROOT / "workspace.yaml")]
     programs = Path(sys.executable).parent
-    commands = {
+    commands: dict[str, list[str | Path]] = {
         "webserver": [programs / "dagster-webserver", "-h", host, "-p", str(port), *workspace],
         "daemon": [programs / "dagster-daemon", "run", *workspace],
     }
