@@ -40,6 +40,10 @@ def run(host: str, port: int, once: bool) -> None:
     what the parts it starts raise, each in one sentence.
     """
     os.environ.setdefault("CITYSORT_DATA_DIR", DATA_DIR)
+    archive = load_settings().data_dir / "city" / "archive.db"
+    founded = _founding_day(archive)
+    # The city is little more than a year old: partitions of the years before it would only take time.
+    os.environ.setdefault("CITYSORT_PARTITIONS_START", f"{founded.year - 1}-01-01")
     settings = load_settings()
     if not once:
         up.check_can_run(settings, host, port)
@@ -47,8 +51,7 @@ def run(host: str, port: int, once: bool) -> None:
         say("Starting an S3 server on this machine …")
         server = stack.enter_context(s3_server())
         os.environ.update({"DEMO_S3_KEY_ID": server.access_key, "DEMO_S3_SECRET": server.secret_key})
-        archive = settings.data_dir / "city" / "archive.db"
-        documents = generate(today=_founding_day(archive))
+        documents = generate(today=founded)
         in_archive, in_bucket = divide(documents)
         say(
             f"Making a city: {len(in_archive)} documents in a SQLite archive, {len(in_bucket)} in an S3 bucket …"
@@ -82,11 +85,10 @@ def run(host: str, port: int, once: bool) -> None:
             up.run(settings, host, port)
 
 
-def _founding_day(archive: Path) -> date | None:
-    """The day this city was made: running the demo again finds the same documents."""
-    if not archive.exists():
-        return None
-    return datetime.fromtimestamp(archive.stat().st_mtime, timezone.utc).date()
+def _founding_day(archive: Path) -> date:
+    """The day this city was made (UTC): running the demo again finds the same documents."""
+    made_at = datetime.fromtimestamp(archive.stat().st_mtime, timezone.utc) if archive.exists() else None
+    return (made_at or datetime.now(timezone.utc)).date()
 
 
 def _shown(path: Path) -> Path:
@@ -102,12 +104,11 @@ def _print_arrivals(installation: Installation) -> None:
             .group_by(Document.source, Document.connector_type)
             .order_by(Document.source)
         ).all()
-        failures = {
-            source: count
-            for source, count in connection.execute(
+        failures = dict(
+            connection.execute(
                 sa.select(ImportFailure.source, sa.func.count()).group_by(ImportFailure.source)
-            )
-        }
+            ).tuples()
+        )
         departments = connection.execute(
             sa.select(
                 Document.department,
@@ -134,5 +135,5 @@ def _print_arrivals(installation: Installation) -> None:
     )
 
 
-def _total(departments: Sequence[sa.Row[tuple[str | None, int, int, int, date]]]) -> Sequence[object]:
+def _total(departments: Sequence[sa.Row[tuple[str | None, int, int, int, date | None]]]) -> Sequence[object]:
     return ("all", *(sum(row[column] for row in departments) for column in (1, 2, 3)), "")
