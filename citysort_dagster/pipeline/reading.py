@@ -162,6 +162,8 @@ def _media_type(head: bytes, file: BinaryIO, filename: str) -> str:
         found: str | None = kreuzberg.detect_mime_type(head)
     except RuntimeError:  # what it raises for bytes it does not know
         found = None
+    if found and found.startswith("image/") and b"\0" not in head:
+        found = None  # a letter may begin with BM or GIF8, too
     if found and not found.startswith("text/") and found not in (JSON, XML, RTF):
         return found
     return _text_type(head, ending)
@@ -587,7 +589,7 @@ def _damaged(media_type: str) -> str:
 
 
 def _article(name: str) -> str:
-    return f"{'an' if name[0] in 'aeioAEIOR' else 'a'} {name}"
+    return f"{'an' if name[0] in 'aeioAEIORX' else 'a'} {name}"
 
 
 _DROPPED = dict.fromkeys([*range(9), 11, *range(14, 32), 0x7F, 0xFFFE, 0xFFFF])

@@ -125,6 +125,15 @@ def test_a_web_page_that_states_a_wrong_encoding(read: Read) -> None:
     assert documents.APPLICANT in read(page, "form.html").text
 
 
+@pytest.mark.parametrize(
+    "start", ["BM Contracting", "GIF89a", "MZ Builders", "II*", "Subject: permit", "#!/bin/sh"]
+)
+def test_a_letter_may_begin_like_something_else(start: str, read: Read) -> None:
+    extraction = read(f"{start}, {documents.text()}".encode(), "letter.txt")
+    assert (extraction.media_type, extraction.problem) == ("text/plain", None)
+    assert documents.APPLICANT in extraction.text
+
+
 def test_incomplete_json_is_still_text(read: Read) -> None:
     extraction = read(documents.json_file()[:-1], "form.json")
     assert extraction.problem is None
