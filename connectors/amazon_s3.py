@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from datetime import datetime, timezone
-from functools import partial
+from functools import cache, partial
 from ipaddress import ip_address
 from threading import Lock
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -30,6 +30,7 @@ from connectors.base import (
 
 if TYPE_CHECKING:
     from botocore.config import Config
+    from botocore.loaders import Loader
     from botocore.response import StreamingBody
     from botocore.session import Session
     from mypy_boto3_s3 import S3Client
@@ -267,6 +268,7 @@ class AmazonS3(Connector):
         from botocore.session import Session
 
         session = Session(profile=self.profile_name or None)
+        session.register_component("data_loader", _service_models())
         if self.access_key_id and self.secret_access_key:
             session.set_credentials(self.access_key_id, self.secret_access_key, self.session_token or None)
         region = self.region or session.get_config_variable("region") or "us-east-1"
@@ -359,6 +361,14 @@ class AmazonS3(Connector):
         return f"{where} cannot be used: {type(error).__name__}; check the settings"
 
 
+@cache
+def _service_models() -> Loader:
+    """botocore's descriptions of the services; reading them is most of the work of making a client."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
+
+
 def _with_role(own: Session, region: str, role_arn: str, external_id: str | None) -> Session:
     """A session with the credentials of the role, obtained when needed and renewed before they expire.
 
@@ -383,6 +393,7 @@ def _with_role(own: Session, region: str, role_arn: str, external_id: str | None
             return DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
 
     session = Session()
+    session.register_component("data_loader", _service_models())
     session.register_component("credential_provider", RoleCredentials())
     return session
 
