@@ -107,7 +107,9 @@ def _print_arrivals(installation: Installation) -> None:
         failures = dict(
             connection.execute(
                 sa.select(ImportFailure.source, sa.func.count()).group_by(ImportFailure.source)
-            ).tuples()
+            )
+            .tuples()
+            .all()
         )
         departments = connection.execute(
             sa.select(

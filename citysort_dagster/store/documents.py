@@ -35,7 +35,7 @@ def pending_partitions(connection: sa.Connection, imported_before: datetime) -> 
         .where(Document.stage != "queued", Document.imported_at < imported_before)
         .group_by(Document.partition)
     )
-    return {partition: count for partition, count in rows}
+    return dict(rows.tuples().all())
 
 
 def save_texts(connection: sa.Connection, run_id: str, texts: Sequence[Mapping[str, Any]]) -> int:
