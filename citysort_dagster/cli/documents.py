@@ -119,7 +119,7 @@ def show(document_id: DocumentId, as_json: Json = False) -> None:
         [
             ("document", known["id"]),
             ("name", known["filename"]),
-            ("bytes", f"{known['size']} {known['content_type'] or ''}"),
+            ("bytes", f"{known['size']} {known['content_type'] or ''}".rstrip()),
             ("sha256", known["sha256"]),
             ("stored as", known["path"]),
             ("source", f"{known['source']} ({known['connector_type']}){removed}"),

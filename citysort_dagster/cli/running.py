@@ -25,6 +25,10 @@ def demo(
     once: Annotated[bool, typer.Option("--once", help="End after the table, without the UI.")] = False,
 ) -> None:
     """Make a small demo city, import it, show what arrived where, and run until Ctrl-C."""
-    from sandbox.demo import run
-
+    try:
+        from sandbox.demo import run
+    except ModuleNotFoundError as error:
+        raise typer.BadParameter(
+            f"the demo needs packages that are not installed ({error.name}): pip install 'citysort[demo]'"
+        ) from None
     run(host=host, port=port, once=once)

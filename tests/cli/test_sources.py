@@ -219,8 +219,8 @@ def test_a_change_that_a_running_citysort_did_not_take_up_is_told(
 
 def test_a_citysort_that_died_needs_no_telling(citysort: Command, sources: Path, data_dir: Path) -> None:
     citysort.well("sources", "list")
-    for state in ({"url": "http://127.0.0.1:9", "pid": 2**22 + 1}, {"url": "http://127.0.0.1:9"}, []):
-        (data_dir / "up.json").write_text(json.dumps(state))
+    for state in ('{"url": "http://127.0.0.1:9", "pid": 4194305}', '{"url": "http://127.0.0.1:9"}', "[]"):
+        (data_dir / "up.json").write_text(state)
         assert running_url(load_settings()) is None
     (data_dir / "up.json").write_text("{")
     assert citysort.well("sources", "apply", sources).err == ""
