@@ -5,6 +5,10 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -162,6 +166,30 @@ def test_cat_tells_when_the_bytes_are_not_those_imported(citysort: Command, fill
     missing = citysort("documents", "cat", document["id"])
     assert (missing.code, missing.stdout) == (2, b"")
     assert missing.err.startswith("citysort: ")
+
+
+def test_cat_does_not_let_a_document_command_a_terminal(citysort: Command, filled: City) -> None:
+    listed = citysort.well("documents", "list", "--json", "--current").json
+    ids = {document["filename"]: document["id"] for document in listed}
+    program = "import sys; from citysort_dagster.cli import main; sys.exit(main())"
+
+    def on_terminal(*arguments: str) -> tuple[int, bytes, bytes]:
+        ours, theirs = pty.openpty()
+        command = [sys.executable, "-c", program, "documents", "cat", *arguments]
+        root = str(Path(__file__).parents[2])
+        ran = subprocess.run(
+            command, stdout=theirs, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": root}
+        )
+        os.write(theirs, b"|")  # so that there is something to read, and an end to it
+        shown = os.read(ours, 10_000).split(b"|")[0]
+        os.close(theirs)
+        os.close(ours)
+        return ran.returncode, shown, ran.stderr
+
+    assert on_terminal(ids["may.txt"]) == (0, b"plain text, corrected", b"")
+    code, shown, err = on_terminal(ids["april.bin"])
+    assert (code, shown) == (2, b"")
+    assert b"this document is not plain text" in err
 
 
 def test_exporting_and_exporting_again(citysort: Command, filled: City, tmp_path: Path) -> None:
