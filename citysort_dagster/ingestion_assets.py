@@ -18,6 +18,7 @@ from citysort_dagster.files import FileStoreError
 from citysort_dagster.installation import Installation
 from citysort_dagster.pipeline.classify import Classification, classify
 from citysort_dagster.pipeline.extract import Extraction, TextExtractor
+from citysort_dagster.pipeline.isolation import ReaderUnavailable
 from citysort_dagster.pipeline.route import route
 from citysort_dagster.pipeline.rules import OTHER, Rules, RulesError, load_rules
 from citysort_dagster.store import documents
@@ -175,16 +176,19 @@ def _extracted(
                 yield row.id, path, row.filename
 
     rows: list[dict[str, Any]] = []
-    with TextExtractor() as extractor:
-        for document_id, extraction in chain(extractor.extract(files()), unreadable):
-            if document_id in copies:
-                copies.pop(document_id).close()
-            # PostgreSQL stores no NUL in text.
-            text = extraction.text.replace("\0", "")
-            rows.append({"document_id": document_id, **extraction._asdict(), "text": text})
-            if len(rows) == BATCH:
-                yield rows
-                rows = []
+    try:
+        with TextExtractor() as extractor:
+            for document_id, extraction in chain(extractor.extract(files()), unreadable):
+                if document_id in copies:
+                    copies.pop(document_id).close()
+                # PostgreSQL stores no NUL in text.
+                text = extraction.text.replace("\0", "")
+                rows.append({"document_id": document_id, **extraction._asdict(), "text": text})
+                if len(rows) == BATCH:
+                    yield rows
+                    rows = []
+    except ReaderUnavailable as error:
+        raise dg.Failure(f"No text can be extracted: {error}") from None
     if rows:
         yield rows
 
