@@ -1,0 +1,961 @@
+"""What the connectors of HTTP systems have in common: one session that keeps credentials at home,
+repeats what may be repeated, stays within the tenant's budget and follows pages to their end.
+
+    http = HttpSession("ServiceNow", "https://city.service-now.com", auth=basic(user, password))
+    for page in http.pages("/api/things", next_page=token_in("nextToken", "token")):
+        yield from rows(page.body, "things")
+
+Authentication (`basic`, `HeaderKey`, `Bearer`) and paging (`token_in`, `link_in`, `link_header`) are
+small objects that are handed in. Every failure is a `RequestFailed`, which `HttpConnector` tells as
+the error that belongs to what was under way.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+import threading
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from http.cookiejar import DefaultCookiePolicy
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, TypeVar
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+import requests
+import tenacity
+import urllib3
+from pydantic import Field, PrivateAttr
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase, HTTPBasicAuth
+
+from connectors.base import (
+    ConfigurationError,
+    ConnectionStatus,
+    Connector,
+    ConnectorError,
+    Download,
+    DownloadFailed,
+    ExternalDocument,
+    ListingIncomplete,
+    Window,
+)
+
+ATTEMPTS = 5
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 60.0
+LONGEST_WAIT = 15 * 60.0
+"""Seconds. A server that asks for a longer wait ends the run instead of making it sleep for hours."""
+LONGEST_REQUEST = 60 * 60.0
+"""Seconds that one request may take with all its repetitions."""
+MOST_PAGES = 100_000
+MOST_REDIRECTS = 3
+PIECE_BYTES = 256 * 1024
+SPOOL_BYTES = 4 * 1024 * 1024
+"""A body is held back until this much of it has come, so that a short one can be asked for again."""
+
+REPEATED = {408, 429, 502, 503, 504}
+THROTTLED = {429, 503}
+REDIRECTS = {301, 302, 303, 307, 308}
+
+# It logs the addresses of requests, and the query of a download link is a credential.
+logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+
+# A Location that is no text makes requests raise UnicodeError.
+_TRANSPORT_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError)
+
+T = TypeVar("T")
+
+
+class RequestFailed(ConnectorError):
+    """A request that did not succeed, in one sentence without addresses' queries or secrets.
+
+    `status` is the server's, None when it did not answer; `body` its JSON, None when it sent none.
+    `lasting` when only a person can end it. `again` when the same request may well succeed soon.
+    """
+
+    def __init__(
+        self,
+        sentence: str,
+        *,
+        lasting: bool,
+        status: int | None = None,
+        body: Any = None,
+        again: bool = False,
+    ) -> None:
+        super().__init__(sentence)
+        self.lasting = lasting
+        self.status = status
+        self.body = body
+        self.again = again
+        self.throttled = False
+        self.token_refused = False
+
+
+# Addresses.
+
+
+def check_url(url: str) -> str:
+    """The address without a slash at its end, for the validators of settings.
+
+    Raises ValueError unless it is https:// (http:// for loopback only) without credentials, a query
+    or a fragment.
+    """
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+        usable = bool(parts.hostname) and re.fullmatch(r"[!-~]+", url) is not None
+    except ValueError:
+        usable = False
+    if (
+        not usable
+        or not (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts)))
+        or parts.username is not None
+        or parts.password is not None
+        or "?" in url
+        or "#" in url
+        or "\\" in url
+    ):
+        raise ValueError(
+            "must be an https:// address without credentials or a query; http:// is for this machine only"
+        )
+    return url.rstrip("/")
+
+
+def _is_loopback(parts: SplitResult) -> bool:
+    try:
+        return parts.hostname == "localhost" or ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        return False
+
+
+def origin(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port. Raises ValueError when the address has none."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("not an http address")
+    return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+
+
+# Authentication: objects that put credentials into a request.
+
+
+def basic(username: str, password: str) -> AuthBase:
+    """User name and password, in UTF-8 (requests itself would take Latin-1)."""
+    return HTTPBasicAuth(username.encode(), password.encode())
+
+
+class HeaderKey(AuthBase):
+    """A key that travels in a header of its own."""
+
+    def __init__(self, header: str, key: str) -> None:
+        self._header = header
+        self._key = key.encode()
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers[self._header] = self._key  # type: ignore[assignment]  # bytes go as they are
+        return request
+
+
+class Token(NamedTuple):
+    """An access token and how many seconds it lives, None where the server does not say."""
+
+    value: str
+    expires_in: float | None = None
+
+    def __repr__(self) -> str:
+        return "Token(…)"
+
+
+class Bearer(AuthBase):
+    """A token that `fetch` obtains: once for all threads, and anew before it expires.
+
+    The session forgets a token that is refused with 401 and repeats the request once. `fetch` may
+    raise RequestFailed. https://datatracker.ietf.org/doc/html/rfc6750
+    """
+
+    def __init__(self, fetch: Callable[[], Token]) -> None:
+        self._fetch = fetch
+        self._lock = threading.Lock()
+        self._header: str | None = None
+        self._expires_at: float | None = None
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        with self._lock:
+            if self._header is None or (self._expires_at is not None and time.monotonic() > self._expires_at):
+                token = self._fetch()
+                self._header = f"Bearer {token.value}"
+                self._expires_at = None
+                if token.expires_in is not None:
+                    margin = min(60.0, token.expires_in / 10)
+                    self._expires_at = time.monotonic() + token.expires_in - margin
+            request.headers["Authorization"] = self._header
+        return request
+
+    def forget(self, header: str | bytes | None) -> None:
+        """Drops the token of this Authorization header, unless another thread has replaced it already."""
+        with self._lock:
+            if header == self._header:
+                self._header = None
+
+
+def oauth_token(http: HttpSession, path: str, form: Mapping[str, str]) -> Token:
+    """A token from an OAuth 2.0 token endpoint, https://datatracker.ietf.org/doc/html/rfc6749#section-5.
+
+    `http` is a session of its own for the host of the endpoint: its `auth` may identify the client.
+    Raises RequestFailed; `status` and `body["error"]` say what the server did not like.
+    """
+    body = http.json("POST", path, data=form)
+    if not isinstance(body, dict) or not isinstance(body.get("access_token"), str):
+        raise RequestFailed(
+            f"{http.system} answered the request for a token without one: check the settings of the client",
+            lasting=True,
+        )
+    expires = str(body.get("expires_in", ""))
+    return Token(body["access_token"], float(expires) if expires.isdigit() else None)
+
+
+# The tenant's budget.
+
+
+class Budget:
+    """What a tenant is asked at most, by all threads together: so many requests in flight, so many a
+    minute, and none before the time that the server named."""
+
+    def __init__(self, in_flight: int, per_minute: int | None) -> None:
+        self._places = threading.BoundedSemaphore(in_flight)
+        self._lock = threading.Lock()
+        self._interval = 60 / per_minute if per_minute else 0.0
+        self._next = 0.0
+        self._opens_at = 0.0
+        self._closures = 0
+        self._in_a_row = 0
+
+    @contextmanager
+    def turn(self) -> Iterator[int]:
+        """Waits for a place and for the time; yields what `close` wants to know."""
+        with self._places:
+            while True:
+                with self._lock:
+                    now = time.monotonic()
+                    wait = max(self._opens_at, self._next) - now
+                    if wait <= 0:
+                        self._next = now + self._interval
+                        closures = self._closures
+                        break
+                time.sleep(wait)
+            yield closures
+
+    def close(self, turn: int, seconds: float | None) -> None:
+        """Lets nobody begin for so many seconds; None: a time that grows as it happens again."""
+        with self._lock:
+            if turn == self._closures:  # the others that were under way do not count again
+                self._closures += 1
+                self._in_a_row += 1
+            if seconds is None:
+                seconds = min(FIRST_PAUSE * 2**self._in_a_row, LONGEST_PAUSE) * random.uniform(0.75, 1)  # noqa: S311
+            self._opens_at = max(self._opens_at, time.monotonic() + seconds)
+
+    def succeeded(self) -> None:
+        """The server is content again."""
+        with self._lock:
+            self._in_a_row = 0
+
+
+def wait_asked_for(headers: Mapping[str, str]) -> float | None:
+    """How many seconds the server wants to be left alone, None when it does not say.
+
+    Retry-After in seconds or as a date (https://datatracker.ietf.org/doc/html/rfc9110#field.retry-after),
+    else X-RateLimit-Reset: Unix time (ServiceNow) or ISO 8601 (Jira). RateLimit-Reset, in seconds,
+    counts where it is longer
+    (https://learn.microsoft.com/en-us/sharepoint/dev/general-development/how-to-avoid-getting-throttled-or-blocked-in-sharepoint-online).
+    """
+    now = _moment(headers.get("Date", "")) or datetime.now(timezone.utc)
+    asked = _seconds(headers.get("Retry-After", ""), now)
+    if asked is None:
+        asked = _seconds(headers.get("X-RateLimit-Reset", ""), now)
+    reset = _seconds(headers.get("RateLimit-Reset", ""), now)
+    return asked if reset is None else max(asked or 0.0, reset)
+
+
+def _seconds(value: str, now: datetime) -> float | None:
+    value = value.strip()
+    if re.fullmatch(r"\d{1,15}(\.\d+)?", value):
+        number = float(value)
+        if number > 1e11:  # milliseconds since 1970
+            number /= 1000
+        # Nobody means thirty years: it is a time, not a while.
+        return max(0.0, number - now.timestamp()) if number > 1e9 else number
+    moment = _moment(value)
+    return None if moment is None else max(0.0, (moment - now).total_seconds())
+
+
+def _moment(value: str) -> datetime | None:
+    for read in (parsedate_to_datetime, lambda text: datetime.fromisoformat(text.replace("Z", "+00:00"))):
+        try:
+            moment = read(value)
+        except (ValueError, TypeError, IndexError, OverflowError):
+            continue
+        return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    return None
+
+
+# Paging: functions that find in a page what leads to the next.
+
+
+class Page(NamedTuple):
+    """A page as it came: parsed JSON, headers, and the address that it was asked for at."""
+
+    body: Any
+    headers: Mapping[str, str]
+    url: str
+
+
+NextPage = Callable[[Page], "str | Mapping[str, str] | None"]
+"""A link to the next page, or the parameters that change for it, or None at the end."""
+
+
+def token_in(key: str, parameter: str) -> NextPage:
+    """The page holds a token under `key`, which goes into `parameter`."""
+
+    def next_page(page: Page) -> Mapping[str, str] | None:
+        token = _inside(page.body, key)
+        return {parameter: str(token)} if token else None
+
+    return next_page
+
+
+def link_in(key: str) -> NextPage:
+    """The page holds a link under `key`; a dot leads inside: `_links.next`. Graph's own names, such as
+    `@odata.nextLink`, are tried whole first."""
+
+    def next_page(page: Page) -> str | None:
+        link = _inside(page.body, key)
+        return str(link) if link else None
+
+    return next_page
+
+
+def link_header(page: Page) -> str | None:
+    """The header Link names the next page, https://datatracker.ietf.org/doc/html/rfc8288."""
+    for link in requests.utils.parse_header_links(page.headers.get("Link", "")):
+        if link.get("rel") == "next":
+            return link.get("url")
+    return None
+
+
+def _inside(body: Any, key: str) -> Any:
+    if isinstance(body, dict) and key in body:
+        return body[key]
+    for part in key.split("."):
+        body = body.get(part) if isinstance(body, dict) else None
+    return body
+
+
+def rows(body: Any, key: str) -> list[dict[str, Any]]:
+    """The list of objects under `key` of a page. Raises RequestFailed when there is none: an answer
+    of another shape must not pass for an empty page."""
+    found = _inside(body, key)
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        raise RequestFailed(f"an answer is not a listing: it has no list {key!r}", lasting=True)
+    return found
+
+
+# The session.
+
+
+@dataclass
+class _Body:
+    """A document on its way: held back at first, then written on."""
+
+    into: BinaryIO
+    held: list[bytes] = field(default_factory=list)
+    held_bytes: int = 0
+    written: int = 0
+    etag: str | None = None
+    """Names the bytes, so that the rest of the same ones can be asked for."""
+    redirected: bool = False
+
+    def take(self, piece: bytes) -> None:
+        self.held.append(piece)
+        self.held_bytes += len(piece)
+        if self.written or self.held_bytes > SPOOL_BYTES:
+            self.write_on()
+
+    def write_on(self) -> None:
+        for piece in self.held:
+            self.into.write(piece)
+            self.written += len(piece)
+        self.drop()
+
+    def drop(self) -> None:
+        self.held, self.held_bytes = [], 0
+
+    def range(self) -> dict[str, str]:
+        if not self.written:
+            return {}
+        return {"Range": f"bytes={self.written}-", "If-Range": str(self.etag)}
+
+
+class HttpSession:
+    """Requests to one system. Thread-safe.
+
+    `system` names it in sentences and `setting` the setting that holds its address. Paths are
+    appended to `base_url`. Credentials go to its origin (scheme, host, port) and nowhere else.
+    Neither redirects nor cookies, proxies or .netrc of the environment are followed.
+
+    `judge` is asked about every answer of the system, before the rules here: it returns what the
+    vendor means by it, None when the rules are right. The answer's body is there from status 400 on.
+    `requests_sent` counts.
+    """
+
+    def __init__(
+        self,
+        system: str,
+        base_url: str,
+        *,
+        setting: str = "base_url",
+        auth: AuthBase | None = None,
+        headers: Mapping[str, str] | None = None,
+        judge: Callable[[requests.Response], RequestFailed | None] = lambda answer: None,
+        timeout_seconds: float = 60,
+        in_flight: int = 8,
+        requests_per_minute: int | None = None,
+        ca_file: str | None = None,
+    ) -> None:
+        if ca_file is not None and not Path(ca_file).is_file():
+            raise ConfigurationError(f"there is no file {ca_file} (setting ca_file)")
+        self.system = system
+        self.base_url = check_url(base_url)
+        self.setting = setting
+        self.patient = True
+        """False while somebody waits: two attempts, and no long waits."""
+        self.requests_sent = 0
+        self._origin = origin(self.base_url)
+        self._auth = auth
+        self._judge = judge
+        self._timeout = (10, timeout_seconds)
+        self._budget = Budget(in_flight, requests_per_minute)
+        self._counting = threading.Lock()
+        self._own = _session(in_flight, ca_file)
+        self._own.auth = auth
+        self._own.headers.update(headers or {})
+        self._bare = _session(in_flight, ca_file)
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self._own.close()
+        self._bare.close()
+
+    def json(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        data: Mapping[str, str] | None = None,
+        json: Any = None,
+    ) -> Any:
+        """The JSON of the answer; see `page`."""
+        return self.page(method, path, params=params, headers=headers, data=data, json=json).body
+
+    def page(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        data: Mapping[str, str] | None = None,
+        json: Any = None,
+    ) -> Page:
+        """The JSON of an answer of status 2xx, with its headers. Raises RequestFailed.
+
+        POST is repeated like GET (but for status 500): use it for what asks, not for what changes.
+        """
+        url = self.url(path)
+
+        def read(answer: requests.Response) -> Page:
+            if _is_html(answer):
+                raise self._web_page()
+            try:
+                return Page(answer.json(), answer.headers, url)
+            except ValueError:
+                raise RequestFailed(
+                    f"{self.system} sent an answer that cannot be read; try again later",
+                    lasting=False,
+                    again=True,
+                ) from None
+
+        return self._repeat(
+            lambda: self._exchange(self._request(method, url, params, headers, data, json), read)
+        )
+
+    def pages(
+        self,
+        path: str,
+        params: Mapping[str, str] | None = None,
+        *,
+        next_page: NextPage,
+        headers: Mapping[str, str] | None = None,
+    ) -> Iterator[Page]:
+        """All pages of a listing, until `next_page` finds no further one.
+
+        Raises ListingIncomplete when the pages lead in a circle, to another host, or are too many;
+        RequestFailed when one cannot be had.
+        """
+        url, current = self.url(path), dict(params or {})
+        seen: set[tuple[str, tuple[tuple[str, str], ...]]] = set()
+        while True:
+            seen.add((url, tuple(sorted(current.items()))))
+            page = self.page("GET", url, params=current, headers=headers)
+            yield page
+            following = next_page(page)
+            if following is None:
+                return
+            if isinstance(following, str):
+                url, current = self.link(following, page.url), {}
+            else:
+                current = {**current, **following}
+            if (url, tuple(sorted(current.items()))) in seen:
+                raise ListingIncomplete(f"the listing broke off: {self.system} repeats a page it sent before")
+            if len(seen) >= MOST_PAGES:
+                raise ListingIncomplete(f"the listing broke off after {MOST_PAGES} pages: narrow the source")
+
+    def url(self, path: str) -> str:
+        """The address of a path of the system; of an address, itself. Raises RequestFailed when it
+        is one of another host."""
+        if path.startswith("/"):
+            return self.base_url + path
+        return self._at_home(path)
+
+    def link(self, link: str, page_url: str | None = None) -> str:
+        """The address that a link of the server means, relative to its page.
+
+        Raises ListingIncomplete when it leads away from the configured origin.
+        """
+        try:
+            return self._at_home(urljoin(page_url or self.base_url, link))
+        except (ValueError, RequestFailed):
+            raise ListingIncomplete(
+                f"the listing broke off: {self.system} names a next page on another host, which is not followed"
+            ) from None
+
+    def download(
+        self,
+        path: str,
+        into: BinaryIO,
+        *,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        html: bool = False,
+    ) -> Download:
+        """Writes the document to `into`, in pieces, and returns what the server says about it.
+
+        A redirect is followed over https and without credentials. A body that breaks off is asked
+        for again from its start, or, where more than a few megabytes have gone to `into`, from where
+        it broke off, if the server can do that. A web page in place of a document counts as a
+        failure unless it is an attachment, or `html` says that the document is one.
+
+        Raises RequestFailed. Errors that `into.write` raises pass through.
+        """
+        body = _Body(into)
+        return self._repeat(lambda: self._fetch(self.url(path), params, dict(headers or {}), body, html))
+
+    def _fetch(
+        self,
+        url: str,
+        params: Mapping[str, str] | None,
+        headers: dict[str, str],
+        body: _Body,
+        html: bool,
+    ) -> Download:
+        # Sizes and checksums are of the document's own bytes.
+        plain = {"Accept": "*/*", "Accept-Encoding": "identity"}
+        first = plain | headers | ({} if body.redirected else body.range())
+
+        def receive(answer: requests.Response) -> Download | _Redirect:
+            if answer.status_code in REDIRECTS:
+                body.redirected = True
+                return _Redirect(self._target(answer))
+            return self._receive(answer, body, html)
+
+        found = self._exchange(self._request("GET", url, params, first), receive, redirects=True)
+        for _ in range(MOST_REDIRECTS):
+            if isinstance(found, Download):
+                return found
+            onward = requests.Request("GET", found.url, headers=plain | body.range())
+            found = self._exchange(onward, receive, redirects=True, bare=True)
+        if isinstance(found, Download):
+            return found
+        raise RequestFailed(f"{self.system} redirects the download too often", lasting=True)
+
+    def _receive(self, answer: requests.Response, body: _Body, html: bool) -> Download:
+        start = body.written
+        if start and not _continues(answer, start, body.etag):
+            raise self._broken_off(start)
+        if not start and answer.status_code != 200:
+            raise RequestFailed(
+                f"{self.system} answered the download with status {answer.status_code}", lasting=False
+            )
+        if not html and _is_html(answer) and "Content-Disposition" not in answer.headers:
+            raise self._web_page()
+        if not start:
+            body.drop()
+            etag = answer.headers.get("ETag", "")
+            resumable = etag.startswith('"') and answer.headers.get("Accept-Ranges") == "bytes"
+            body.etag = etag if resumable and not answer.headers.get("Content-Encoding") else None
+        try:
+            for piece in answer.iter_content(PIECE_BYTES):
+                body.take(piece)
+        except requests.RequestException:
+            if body.written and not body.etag:
+                raise self._broken_off(body.written) from None
+            raise RequestFailed(
+                f"the connection to {self.system} broke off while the document was read",
+                lasting=False,
+                again=True,
+            ) from None
+        body.write_on()
+        return _download(answer)
+
+    def _broken_off(self, written: int) -> RequestFailed:
+        return RequestFailed(
+            f"the connection to {self.system} broke off after {written} bytes of the document,"
+            " and it cannot go on from there",
+            lasting=False,
+        )
+
+    def _web_page(self) -> RequestFailed:
+        return RequestFailed(
+            f"{self.system} answered with a web page, such as a login page: check {self.setting} and the credentials",
+            lasting=True,
+        )
+
+    def _target(self, answer: requests.Response) -> str:
+        """Where a redirect leads. Never part of a sentence: its query is a credential."""
+        try:
+            target = urljoin(answer.url, answer.headers.get("Location", ""))
+            there, here = urlsplit(target), urlsplit(answer.url)
+            plain_here = there.scheme == here.scheme == "http" and _is_loopback(there) and _is_loopback(here)
+            followed = (
+                "Location" in answer.headers
+                and bool(there.hostname)
+                and (there.scheme == "https" or plain_here)
+                and there.username is None
+            )
+        except ValueError:
+            followed = False
+        if not followed:
+            raise RequestFailed(
+                f"{self.system} redirects to an address that is not followed: it must be https", lasting=True
+            )
+        return target
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        data: Mapping[str, str] | None = None,
+        json: Any = None,
+    ) -> requests.Request:
+        return requests.Request(
+            method, self.url(path), params=params, headers=headers, data=data or None, json=json
+        )
+
+    def _repeat(self, attempt: Callable[[], T]) -> T:
+        """What `attempt` returns, after as many attempts as it takes and is allowed. One more, at
+        once, where a token was refused."""
+        renewed = False
+
+        def with_a_valid_token() -> T:
+            nonlocal renewed
+            try:
+                return attempt()
+            except RequestFailed as failure:
+                if renewed or not failure.token_refused:
+                    raise
+                renewed = True
+                return attempt()
+
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception(lambda error: isinstance(error, RequestFailed) and error.again),
+            wait=_pause,
+            stop=tenacity.stop_after_attempt(ATTEMPTS if self.patient else 2)
+            | tenacity.stop_before_delay(LONGEST_REQUEST),
+            reraise=True,
+        )(with_a_valid_token)
+
+    def _exchange(
+        self,
+        request: requests.Request,
+        receive: Callable[[requests.Response], T],
+        *,
+        redirects: bool = False,
+        bare: bool = False,
+    ) -> T:
+        """One request. The answer keeps its place in the budget until `receive` has read it."""
+        session = self._bare if bare else self._own
+        try:
+            prepared = session.prepare_request(request)
+        except requests.RequestException:
+            raise RequestFailed(
+                f"the request to {self.system} cannot be made: check {self.setting}, and the credentials"
+                " for characters that do not belong there",
+                lasting=True,
+            ) from None
+        with self._budget.turn() as turn:
+            with self._counting:
+                self.requests_sent += 1
+            try:
+                answer = session.send(prepared, stream=True, allow_redirects=False, timeout=self._timeout)
+                with closing(answer):
+                    if not bare or answer.status_code >= 400:
+                        self._check(answer, turn, redirects, bare)
+                    self._budget.succeeded()
+                    return receive(answer)
+            except _TRANSPORT_ERRORS as error:
+                raise self._unreachable(error) from None
+
+    def _check(self, answer: requests.Response, turn: int, redirects: bool, bare: bool) -> None:
+        """Raises RequestFailed unless the answer is what was asked for."""
+        status = answer.status_code
+        if status >= 400:
+            _ = answer.content
+        failure = None if bare else self._judge(answer)
+        if failure is None and (status < 300 or (redirects and status in REDIRECTS)):
+            return
+        if failure is None:
+            failure = self._failure(answer, bare)
+        elif failure.status is None:
+            failure.status = status
+        if failure.body is None and status >= 400:
+            failure.body = _json(answer)
+        if status == 401 and isinstance(self._auth, Bearer) and not bare:
+            self._auth.forget(answer.request.headers.get("Authorization"))
+            failure.token_refused = True
+        if status in THROTTLED and failure.again:
+            wait = wait_asked_for(answer.headers)
+            if wait is not None and wait > (LONGEST_WAIT if self.patient else 5):
+                when = datetime.fromtimestamp(time.time() + wait, timezone.utc)
+                raise RequestFailed(
+                    f"{self.system} takes no more requests before {when:%Y-%m-%d %H:%M} UTC: start again then",
+                    lasting=False,
+                    status=status,
+                )
+            self._budget.close(turn, wait)
+            failure.throttled = True
+        raise failure
+
+    def _failure(self, answer: requests.Response, bare: bool) -> RequestFailed:
+        status = answer.status_code
+        who = f"the host that {self.system} redirects to" if bare else self.system
+        again = status in REPEATED or (status == 500 and answer.request.method == "GET")
+        if status in REDIRECTS:
+            what = f"redirects (status {status}), which is not followed: check {self.setting}"
+        elif status == 401:
+            what = "does not accept the credentials: check them, and whether they have expired"
+        elif status == 403:
+            what = "refuses access (status 403): give the account the rights that it needs"
+        elif status in (404, 410):
+            what = f"does not have what was asked for (status {status}): check {self.setting}"
+        elif status == 429:
+            what = "takes no more requests for now: try again later, or set requests_per_minute"
+        elif again or status >= 500:
+            what = f"is out of order (status {status}): try again later"
+        else:
+            what = f"does not accept the request (status {status})"
+        return RequestFailed(
+            f"{who} {what}",
+            lasting=not again and status < 500,
+            status=status,
+            again=again,
+        )
+
+    def _unreachable(self, error: Exception) -> RequestFailed:
+        """What happened, in words of our own: the error's hold the address with its query."""
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return RequestFailed(
+                f"{self.system} has no certificate that this machine trusts: check {self.setting},"
+                " or name the authority that issued it in ca_file",
+                lasting=True,
+            )
+        if isinstance(error, requests.exceptions.ReadTimeout):
+            what = "does not answer in time (setting timeout_seconds)"
+        elif isinstance(
+            error, requests.exceptions.ChunkedEncodingError | requests.exceptions.ContentDecodingError
+        ):
+            what = "broke off its answer"
+        else:
+            what = "cannot be reached"
+        return RequestFailed(
+            f"{self.system} {what}: check {self.setting} and the network", lasting=False, again=True
+        )
+
+    def _at_home(self, url: str) -> str:
+        try:
+            home = origin(url) == self._origin and urlsplit(url).username is None
+        except ValueError:
+            home = False
+        if not home:
+            raise RequestFailed(
+                f"{self.system} names an address on another host, which is not asked", lasting=True
+            )
+        return url
+
+
+class _Redirect(NamedTuple):
+    url: str
+
+
+def _session(connections: int, ca_file: str | None) -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.verify = ca_file or True
+    session.headers.update({"User-Agent": "citysort", "Accept": "application/json"})
+    adapter = HTTPAdapter(pool_maxsize=connections)
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, adapter)
+    return session
+
+
+def _pause(state: tenacity.RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, RequestFailed) and error.throttled:
+        return 0.0  # the budget lets nobody through before it is time
+    return tenacity.wait_exponential_jitter(FIRST_PAUSE, LONGEST_PAUSE, jitter=FIRST_PAUSE)(state)
+
+
+def _is_html(answer: requests.Response) -> bool:
+    return answer.headers.get("Content-Type", "").partition(";")[0].strip().lower() in (
+        "text/html",
+        "application/xhtml+xml",
+    )
+
+
+def _json(answer: requests.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        return None
+
+
+def _continues(answer: requests.Response, start: int, etag: str | None) -> bool:
+    return (
+        answer.status_code == 206
+        and answer.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+        and answer.headers.get("ETag", etag) == etag
+    )
+
+
+def _download(answer: requests.Response) -> Download:
+    said = answer.headers.get("Content-Type", "")
+    length = answer.headers.get("Content-Range", "").rpartition("/")[2] or answer.headers.get(
+        "Content-Length", ""
+    )
+    encoded = answer.headers.get("Content-Encoding", "identity") != "identity"
+    return Download(
+        # What servers say when they do not know.
+        content_type=None if said.startswith(("application/octet-stream", "binary/")) else said or None,
+        size=int(length) if length.isdigit() and not encoded else None,
+    )
+
+
+class HttpConnector(Connector):
+    """A connector of an HTTP system. What differs is in `_open`, `_probe`, `_documents` and `_download`,
+    which may raise RequestFailed: here it is told as the error that fits."""
+
+    timeout_seconds: int = Field(
+        default=60, ge=1, description="Seconds to wait for the next piece of an answer."
+    )
+    requests_per_minute: int | None = Field(
+        default=None,
+        ge=1,
+        description="Requests sent in a minute at most. Empty: as many as the system takes.",
+    )
+    ca_file: str | None = Field(
+        default=None,
+        description="PEM file with the certificate authority of the system, where it is not a public one.",
+    )
+
+    _opened: HttpSession | None = PrivateAttr(default=None)
+    _opening: Any = PrivateAttr(default_factory=threading.Lock)
+
+    @abstractmethod
+    def _open(self) -> HttpSession:
+        """The session with its authentication; sends nothing yet."""
+
+    @abstractmethod
+    def _probe(self, http: HttpSession) -> str:
+        """Makes real calls; returns the sentence for a connection that works."""
+
+    @abstractmethod
+    def _documents(self, http: HttpSession, window: Window) -> Generator[ExternalDocument, None, None]:
+        """A generator of the documents modified in the window, lazily."""
+
+    @abstractmethod
+    def _download(self, http: HttpSession, document: ExternalDocument, into: BinaryIO) -> Download:
+        """Writes a document."""
+
+    def session(self) -> HttpSession:
+        """The session, always the same one. Raises ConfigurationError."""
+        with self._opening:
+            if self._opened is None:
+                self._opened = self._open()
+            return self._opened
+
+    def session_options(self) -> dict[str, Any]:
+        """The common settings as arguments of HttpSession."""
+        return {
+            "timeout_seconds": self.timeout_seconds,
+            "in_flight": self.concurrency,
+            "requests_per_minute": self.requests_per_minute,
+            "ca_file": self.ca_file,
+        }
+
+    def test_connection(self) -> ConnectionStatus:
+        try:
+            http = self.session()
+            http.patient = False
+            try:
+                return ConnectionStatus(True, self._probe(http))
+            finally:
+                http.patient = True
+        except ConnectorError as error:
+            return ConnectionStatus(False, str(error))
+
+    def list_documents(self, window: Window | None = None) -> Iterator[ExternalDocument]:
+        begun = False
+        try:
+            with closing(self._documents(self.session(), window or Window())) as documents:
+                for document in documents:
+                    begun = True
+                    yield document
+        except (RequestFailed, ConfigurationError) as error:
+            lasting = error.lasting if isinstance(error, RequestFailed) else True
+            if lasting and not begun:
+                raise ConfigurationError(str(error)) from None
+            raise ListingIncomplete(f"the listing broke off: {error}") from None
+
+    def download_document(self, document: ExternalDocument, into: BinaryIO) -> Download:
+        try:
+            return self._download(self.session(), document, into)
+        except RequestFailed as error:
+            raise DownloadFailed("gone since it was listed" if error.status == 404 else str(error)) from None
+
+    def close(self) -> None:
+        with self._opening:
+            if self._opened is not None:
+                self._opened.close()
+                self._opened = None
