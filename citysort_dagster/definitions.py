@@ -39,7 +39,6 @@ def build_source(source: SourceConfig, partitions: dg.PartitionsDefinition[str])
     job = dg.define_asset_job(
         import_job_name(source.name),
         selection=dg.AssetSelection.assets(asset),
-        partitions_def=partitions,
         tags={SOURCE_TAG: source.name},
         description=f"Imports the source {source.name}.",
     )
@@ -73,7 +72,6 @@ def build_definitions() -> dg.Definitions:
             dg.define_asset_job(
                 INGESTION_JOB,
                 selection=dg.AssetSelection.assets(*INGESTION),
-                partitions_def=partitions,
                 description="Takes documents from text to a department's queue, or to review.",
             )
         ],

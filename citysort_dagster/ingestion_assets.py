@@ -65,7 +65,7 @@ def build_ingestion_assets(
         outcomes: Counter[str] = Counter()
         for rows in _extracted(installation, context):
             outcomes["documents"] += installation.database.write(
-                partial(documents.save_texts, run_id=context.run_id, texts=rows)
+                partial(documents.save_texts, run_id=context.run.run_id, texts=rows)
             )
             outcomes["without_text"] += sum(row["problem"] is not None for row in rows)
             outcomes["characters"] += sum(len(row["text"]) for row in rows)
@@ -93,7 +93,7 @@ def build_ingestion_assets(
                 decisions.append((row.id, "classified", values, details))
             outcomes["documents"] += installation.database.write(
                 partial(
-                    documents.decide, run_id=context.run_id, former_stage="extracted", decisions=decisions
+                    documents.decide, run_id=context.run.run_id, former_stage="extracted", decisions=decisions
                 )
             )
         _report(context, outcomes, ("documents",))
@@ -134,7 +134,10 @@ def build_ingestion_assets(
                 decisions.append((row.id, event, values, details))
             outcomes["documents"] += installation.database.write(
                 partial(
-                    documents.decide, run_id=context.run_id, former_stage="classified", decisions=decisions
+                    documents.decide,
+                    run_id=context.run.run_id,
+                    former_stage="classified",
+                    decisions=decisions,
                 )
             )
         _report(context, outcomes, ("documents", "routed", "needs_review"))

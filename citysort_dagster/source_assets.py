@@ -160,7 +160,7 @@ def build_source_asset(source: SourceConfig, partitions: dg.PartitionsDefinition
             yield from check_source(
                 installation,
                 source.name,
-                context.run_id,
+                context.run.run_id,
                 {check.name for check in context.selected_asset_check_keys},
             )
         except UnknownSource:
@@ -205,7 +205,7 @@ def _import(
         window, partitions = _narrow(config, source, connector, installation, calendar.window(keys), keys)
     except ValueError as error:
         raise _failure(source, str(error)) from None
-    request = ImportRequest(source, context.run_id, window, partitions, config.limit, config.reimport)
+    request = ImportRequest(source, context.run.run_id, window, partitions, config.limit, config.reimport)
     importer = Importer(
         request, connector, installation.database, installation.files, calendar, on_progress.get()
     )
@@ -314,7 +314,7 @@ def _materialization(
         **totals,
     }
     if counts.imported:
-        metadata["documents"] = _documents(installation, context.run_id, partition)
+        metadata["documents"] = _documents(installation, context.run.run_id, partition)
     if any(problem.partition == partition for problem in summary.problems):
         metadata["problems"] = _problems(summary, partition)
     return dg.AssetMaterialization(asset_key=asset_key(source), partition=partition, metadata=metadata)

@@ -42,6 +42,13 @@ def get_connector(connector_type: str, config: Mapping[str, Any] | None = None) 
     unknown = sorted(set(config or {}) - set(cls.model_fields))
     if unknown:
         raise ConfigurationError(f"{connector_type} has no setting {', '.join(unknown)}")
+    missing = [
+        name
+        for name, field in cls.model_fields.items()
+        if field.is_required() and (config or {}).get(name) is None
+    ]
+    if missing:
+        raise ConfigurationError(f"{connector_type} needs the setting {', '.join(missing)}")
     try:
         return cls(**(config or {}))
     except ValidationError as error:

@@ -43,7 +43,7 @@ class Folder(Connector):
     def list_documents(self, window: Window | None = None) -> Iterator[ExternalDocument]:
         if not Path(self.path).is_dir():
             raise ConfigurationError(f"there is no folder {self.path}")
-        found = []
+        found: list[ExternalDocument] = []
         for file in Path(self.path).iterdir():
             stat = file.stat()
             modified_at = datetime.fromtimestamp(stat.st_mtime, timezone.utc)
@@ -52,7 +52,7 @@ class Folder(Connector):
             )
             if file.name in self.twice:
                 found.append(ExternalDocument(file.name, "another", file.name, modified_at, stat.st_size))
-        found.sort(key=lambda document: document.modified_at or datetime.max, reverse=True)
+        found.sort(key=lambda document: str(document.modified_at), reverse=True)
         listed = [document for document in found if (window or Window()).includes(document.modified_at)]
         for number, document in enumerate(listed):
             if number == self.break_after:
