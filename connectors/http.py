@@ -77,7 +77,8 @@ T = TypeVar("T")
 class RequestFailed(ConnectorError):
     """A request that did not succeed, in one sentence without addresses' queries or secrets.
 
-    `status` is the server's, None when it did not answer; `body` its JSON, None when it sent none.
+    `status` and `headers` are the server's (None and empty when it did not answer), `body` is the JSON
+    of its refusal, None when it sent none.
     `lasting` when only a person can end it. `again` when the same request may well succeed soon.
     """
 
@@ -95,6 +96,7 @@ class RequestFailed(ConnectorError):
         self.status = status
         self.body = body
         self.again = again
+        self.headers: Mapping[str, str] = {}
         self.throttled = False
         self.token_refused = False
 
@@ -739,6 +741,7 @@ class HttpSession:
             failure = self._failure(answer, bare)
         elif failure.status is None:
             failure.status = status
+        failure.headers = answer.headers
         if failure.body is None and status >= 400:
             failure.body = _json(answer)
         if status == 401 and isinstance(self._auth, Bearer) and not bare:

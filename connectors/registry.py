@@ -18,6 +18,7 @@ CONNECTOR_TYPES: Mapping[str, str] = {
     "amazon_s3": "connectors.amazon_s3:AmazonS3",
     "mysql": "connectors.mysql:MySQL",
     "postgresql": "connectors.postgresql:PostgreSQL",
+    "servicenow": "connectors.servicenow:ServiceNow",
     "sqlite": "connectors.sqlite:SQLite",
 }
 

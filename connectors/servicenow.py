@@ -1,0 +1,461 @@
+"""Attachments of the records of a ServiceNow table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Generator, Iterator, Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any, BinaryIO, ClassVar, Literal
+from urllib.parse import quote, urlsplit
+
+import requests
+from pydantic import Field, field_validator, model_validator
+from requests.auth import AuthBase
+
+from connectors.base import (
+    Download,
+    ExternalDocument,
+    ListingIncomplete,
+    NotImported,
+    Window,
+    secret,
+)
+from connectors.http import (
+    Bearer,
+    HeaderKey,
+    HttpConnector,
+    HttpSession,
+    RequestFailed,
+    Token,
+    basic,
+    check_url,
+    oauth_token,
+    rows,
+)
+
+ATTACHMENTS = "/api/now/attachment"
+ATTACHMENTS_PER_PAGE = 1_000
+RECORDS_PER_PAGE = 10_000
+"""The defaults of the two APIs; ServiceNow warns of larger pages."""
+RECORDS_PER_LOOKUP = 150
+"""Ids in one request: its address stays below 8 kB."""
+MOST_RECORDS_HELD = 100_000
+
+NEWEST_FIRST = ("sys_updated_on", "sys_id")
+
+NEEDED = {
+    "basic": ("username", "password"),
+    "oauth_password": ("client_id", "client_secret", "username", "password"),
+    "client_credentials": ("client_id", "client_secret"),
+    "api_key": ("api_key",),
+}
+REFUSED = {
+    "basic": "check username and password, that the account is active and not locked out,"
+    " and that no API access policy forbids basic authentication",
+    "oauth_password": "check that the user of the token is active and not locked out",
+    "client_credentials": "check the OAuth application user of the client: active, not locked out",
+    "api_key": "check api_key, that it is active and not expired, and that the API access policies of"
+    " the table and attachment APIs accept API keys",
+}
+
+Row = Mapping[str, Any]
+
+
+class ServiceNow(HttpConnector):
+    """Every attachment on the records of a table is a document, with its record's number and short
+    description.
+
+    Attachments are listed by themselves, so a listing takes a call for a thousand of them and few
+    more for their records. https://www.servicenow.com/docs/r/api-reference/rest-apis/c_AttachmentAPI.html
+    """
+
+    connector_type: ClassVar[str] = "servicenow"
+    kind: ClassVar[str] = "servicenow"
+    windowed: ClassVar[bool] = True
+    newest_first: ClassVar[bool] = True
+
+    instance_url: str = Field(description="https:// address of the instance.")
+    table_name: str = Field(
+        description="Table whose records hold the attachments, such as incident: the class itself, not a parent."
+    )
+    query: str | None = Field(
+        default=None,
+        description="Encoded query on the table. Only attachments of records that match it are imported.",
+    )
+    auth: Literal["basic", "oauth_password", "client_credentials", "api_key"] = Field(
+        default="basic", description="How to sign in."
+    )
+    username: str | None = Field(default=None, description="User name, for basic and oauth_password.")
+    password: str | None = secret("Password, for basic and oauth_password.")
+    client_id: str | None = Field(default=None, description="Client id, for the two kinds of OAuth.")
+    client_secret: str | None = secret("Client secret, for the two kinds of OAuth.")
+    api_key: str | None = secret("API key, for api_key.")
+
+    @field_validator("instance_url")
+    @classmethod
+    def _usable_address(cls, url: str) -> str:
+        return check_url(url)
+
+    @field_validator("table_name")
+    @classmethod
+    def _bare_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,79}", name):
+            raise ValueError("must be the name of a table, such as incident, not its label")
+        return name
+
+    @field_validator("query")
+    @classmethod
+    def _harmless_query(cls, query: str | None) -> str | None:
+        query = (query or "").strip().removesuffix("^EQ").strip("^")
+        if re.search(r"javascript\s*:", query, re.IGNORECASE):
+            raise ValueError("must not hold javascript:, which the instance would run")
+        if re.match(r"OR|NQ", query) or "ORDERBY" in query or "GROUPBY" in query:
+            raise ValueError("must begin with a condition, and neither sort nor group")
+        return query or None
+
+    @model_validator(mode="after")
+    def _enough_to_sign_in(self) -> ServiceNow:
+        missing = [name for name in NEEDED[self.auth] if not getattr(self, name)]
+        if missing:
+            raise ValueError(f"auth {self.auth} needs {', '.join(missing)}")
+        return self
+
+    # What an HttpConnector needs.
+
+    def _open(self) -> HttpSession:
+        return HttpSession(
+            f"ServiceNow ({urlsplit(self.instance_url).hostname})",
+            self.instance_url,
+            setting="instance_url",
+            auth=self._credentials(),
+            judge=self._judge,
+            **self.session_options(),
+        )
+
+    def _probe(self, http: HttpSession) -> str:
+        records, total = self._asked(http, self._table(), self.query or "", 1, sysparm_fields="sys_id")
+        what = f"{total} records of {self.table_name}" + (" that match the query" if self.query else "")
+        if total and not records:
+            records, _ = self._asked(http, self._table(), self.query or "", 200, sysparm_fields="sys_id")
+            if not records:
+                raise RequestFailed(
+                    f"{http.system} holds {what}, but this account may not read them:"
+                    f" give it a role that the read ACLs of {self.table_name} accept",
+                    lasting=True,
+                )
+        self._check_fields_of_query(http)
+        conditions = f"table_name={self.table_name}^ORDERBYDESCsys_updated_on"
+        found, attachments = self._asked(http, ATTACHMENTS, conditions, 1)
+        if attachments and not found:
+            found, _ = self._asked(http, ATTACHMENTS, conditions, 200)
+            if not found:
+                raise RequestFailed(
+                    f"{http.system} holds attachments of {self.table_name}, but this account may not read them:"
+                    " give it a role that the read ACLs of sys_attachment and of the table accept",
+                    lasting=True,
+                )
+        if not attachments:
+            return (
+                f"{http.system} answers and has {what}; there are no attachments on them,"
+                " or this account may not see them"
+            )
+        return f"{http.system} answers and has {what}; there are {attachments} attachments in the table"
+
+    def _documents(self, http: HttpSession, window: Window) -> Generator[ExternalDocument, None, None]:
+        records: dict[str, Row] | None = None
+        first = True
+        for found, total in self._pages(
+            http, ATTACHMENTS, self._conditions(window), NEWEST_FIRST, ATTACHMENTS_PER_PAGE
+        ):
+            # ServiceNow leaves out what it does not understand of a query: the answer may hold more.
+            ours = [
+                row
+                for row in found
+                if row.get("table_name") == self.table_name and window.includes(_utc(row["sys_updated_on"]))
+            ]
+            if first and ours:
+                first = False
+                self._check_fields_of_query(http)
+                if total > RECORDS_PER_LOOKUP:
+                    records = self._all_records(http, fewer_calls_than=total / RECORDS_PER_LOOKUP)
+            of_page = records
+            if of_page is None:
+                of_page = self._records(http, {str(row.get("table_sys_id")) for row in ours})
+            for row in ours:
+                record = of_page.get(str(row.get("table_sys_id")))
+                if record is not None or not self.query:
+                    yield self._document(row, record)
+
+    def _download(self, http: HttpSession, document: ExternalDocument, into: BinaryIO) -> Download:
+        html = (document.content_type or "").startswith("text/html") or document.filename.lower().endswith(
+            (".htm", ".html")
+        )
+        return http.download(f"{ATTACHMENTS}/{quote(document.external_id, safe='')}/file", into, html=html)
+
+    # Signing in.
+
+    def _credentials(self) -> AuthBase:
+        if self.auth == "basic":
+            return basic(str(self.username), str(self.password))
+        if self.auth == "api_key":
+            return HeaderKey("x-sn-apikey", str(self.api_key))
+        return Bearer(self._token)
+
+    def _token(self) -> Token:
+        """https://www.servicenow.com/docs/r/platform-security/authentication/c_OAuthApplications.html"""
+        form = {
+            "grant_type": "password",
+            "client_id": str(self.client_id),
+            "client_secret": str(self.client_secret),
+        }
+        if self.auth == "oauth_password":
+            form |= {"username": str(self.username), "password": str(self.password)}
+        else:
+            form["grant_type"] = "client_credentials"
+        http = HttpSession(
+            f"ServiceNow ({urlsplit(self.instance_url).hostname})",
+            self.instance_url,
+            setting="instance_url",
+            judge=self._judge_token,
+            **self.session_options(),
+        )
+        try:
+            return oauth_token(http, "/oauth_token.do", form)
+        finally:
+            http.close()
+
+    def _judge_token(self, answer: requests.Response) -> RequestFailed | None:
+        if answer.status_code not in (400, 401, 403):
+            return None
+        error = _error(answer)
+        if "grant" in error or "unauthorized_client" in error:
+            what = f"does not allow the grant {self.auth}: an administrator must enable it for this client"
+        elif "invalid_client" in error:
+            what = "does not know this client: check client_id and client_secret"
+        else:
+            what = (
+                f"refuses a token: check {', '.join(NEEDED[self.auth])}, and that client and user are active"
+            )
+        return RequestFailed(f"ServiceNow ({urlsplit(self.instance_url).hostname}) {what}", lasting=True)
+
+    def _judge(self, answer: requests.Response) -> RequestFailed | None:
+        where = f"ServiceNow ({urlsplit(self.instance_url).hostname})"
+        if answer.status_code == 401:
+            return RequestFailed(
+                f"{where} does not accept the credentials: {REFUSED[self.auth]}", lasting=True
+            )
+        if answer.status_code == 403:
+            return RequestFailed(
+                f"{where} refuses access: allow this account the REST APIs for tables and attachments,"
+                f" and the table {self.table_name} access via web services",
+                lasting=True,
+            )
+        if answer.status_code == 400 and "invalid table" in _error(answer):
+            return RequestFailed(
+                f"{where} has no table {self.table_name}: check the setting table_name", lasting=True
+            )
+        return None
+
+    # Queries.
+
+    def _table(self) -> str:
+        return f"/api/now/table/{self.table_name}"
+
+    def _conditions(self, window: Window) -> str:
+        """Dates in plain text are UTC, and whole seconds."""
+        conditions = f"table_name={self.table_name}"
+        if window.start is not None:
+            conditions += f"^sys_updated_on>={window.start.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S}"
+        if window.end is not None:
+            end = window.end.astimezone(timezone.utc)
+            end += timedelta(microseconds=-end.microsecond % 1_000_000)
+            conditions += f"^sys_updated_on<{end:%Y-%m-%d %H:%M:%S}"
+        return conditions
+
+    def _asked(
+        self, http: HttpSession, path: str, query: str, limit: int, **more: str
+    ) -> tuple[list[dict[str, Any]], int]:
+        """Rows of one answer, and how many there are that match, among them those one may not see."""
+        if path != ATTACHMENTS:
+            more |= {"sysparm_exclude_reference_link": "true", "sysparm_display_value": "false"}
+        params = {"sysparm_query": query, "sysparm_limit": str(limit), **more}
+        try:
+            page = http.page("GET", path, params=params)
+            found, headers = rows(page.body, "result"), page.headers
+        except RequestFailed as failure:
+            # So the first version of the API says that there are no rows.
+            if failure.status != 404 or "no record" not in _message(failure.body):
+                raise
+            found, headers = [], {"X-Total-Count": "0", **failure.headers}
+        total = headers.get("X-Total-Count", "")
+        if "sysparm_no_count" in params:
+            return found, len(found)
+        if not total.isdigit():
+            raise RequestFailed(
+                f"{http.system} does not say how many rows there are (header X-Total-Count),"
+                " so a listing could end early unnoticed",
+                lasting=True,
+            )
+        return found, int(total)
+
+    def _pages(
+        self,
+        http: HttpSession,
+        path: str,
+        conditions: str,
+        order: tuple[str, ...],
+        limit: int,
+        **more: str,
+    ) -> Iterator[tuple[list[dict[str, Any]], int]]:
+        """All rows, in descending order, a page at a time, and how many match altogether at first.
+
+        A page begins after the last row of the one before: rows that come and go meanwhile shift
+        nothing. The limit counts rows that one may not see, so a short or empty page is not the end:
+        https://support.servicenow.com/kb?id=kb_article_view&sysparm_article=KB3047115.
+        """
+        sorting = "".join(f"^ORDERBYDESC{name}" for name in order)
+        last: tuple[str, ...] | None = None
+        offset = 0
+        while True:
+            after = "" if last is None else _after(order, last)
+            found, total = self._asked(
+                http,
+                path,
+                (conditions + after + sorting).strip("^"),
+                limit,
+                sysparm_offset=str(offset),
+                **more,
+            )
+            for row in found:
+                key = _key(row, order)
+                if last is not None and key >= last:
+                    raise ListingIncomplete(
+                        f"the listing broke off: {http.system} repeats rows or does not keep the order asked for"
+                    )
+                last = key
+            yield found, total
+            if offset + limit >= total:
+                return
+            offset = 0 if found else offset + limit
+
+    def _all_records(self, http: HttpSession, fewer_calls_than: float) -> dict[str, Row] | None:
+        """Number and short description of all records that match the query, None where looking them
+        up by their ids takes fewer calls."""
+        held: dict[str, Row] = {}
+        for found, total in self._pages(
+            http,
+            self._table(),
+            self.query or "",
+            ("sys_id",),
+            RECORDS_PER_PAGE,
+            sysparm_fields="sys_id,number,short_description",
+        ):
+            if total > min(fewer_calls_than * RECORDS_PER_PAGE, MOST_RECORDS_HELD) and not held:
+                return None
+            held.update((row["sys_id"], row) for row in found)
+        return held
+
+    def _records(self, http: HttpSession, ids: Collection[str]) -> dict[str, Row]:
+        """The same of those among these ids that match the query."""
+        groups = (self.query or "").split("^NQ")
+        size = max(1, RECORDS_PER_LOOKUP // len(groups))
+        wanted = sorted(id_ for id_ in ids if re.fullmatch(r"\w{1,40}", id_))
+        held: dict[str, Row] = {}
+        for start in range(0, len(wanted), size):
+            among = f"sys_idIN{','.join(wanted[start : start + size])}"
+            query = "^NQ".join(f"{among}^{group}".strip("^") for group in groups)
+            found, _ = self._asked(
+                http,
+                self._table(),
+                query,
+                size,
+                sysparm_fields="sys_id,number,short_description",
+                sysparm_no_count="true",
+            )
+            held.update((row["sys_id"], row) for row in found if row["sys_id"] in ids)
+        return held
+
+    def _check_fields_of_query(self, http: HttpSession) -> None:
+        """Raises RequestFailed when the query names a field that the table does not have: ServiceNow
+        would leave the condition out and return more."""
+        own = re.sub(r"RLQUERY.*?ENDRLQUERY", "", self.query or "")  # names another table's fields
+        conditions = re.split(r"\^NQ|\^OR|\^", own)
+        named = {
+            match[1] for one in conditions if (match := re.match(r"([a-z][a-z0-9_.]*)(?=[A-Z=!<>])", one))
+        }
+        if not named:
+            return
+        found, _ = self._asked(
+            http, self._table(), "", 1, sysparm_fields=",".join(sorted(named)), sysparm_no_count="true"
+        )
+        unknown = sorted(named - set(found[0])) if found else []
+        if unknown:
+            raise RequestFailed(
+                f"{http.system}: the table {self.table_name} has no field {', '.join(unknown)} that this account"
+                " may read (setting query)",
+                lasting=True,
+            )
+
+    def _document(self, row: Row, record: Row | None) -> ExternalDocument:
+        digest = str(row.get("hash") or "").lower()
+        kind = {64: "sha256", 32: "md5"}.get(len(digest)) if re.fullmatch("[0-9a-f]+", digest) else None
+        size = str(row.get("size_bytes") or "")
+        state = row.get("state")
+        return ExternalDocument(
+            external_id=row["sys_id"],
+            version=digest if kind else f"{row['sys_updated_on']} {size}",
+            filename=row.get("file_name") or row["sys_id"],
+            modified_at=_utc(row["sys_updated_on"]),
+            size=int(size) if size.isdigit() else None,
+            content_type=row.get("content_type") or None,
+            source_url=f"{self.instance_url}/sys_attachment.do?sys_id={quote(row['sys_id'])}",
+            checksums={kind: digest} if kind else {},
+            metadata={
+                "table": self.table_name,
+                "record_id": row.get("table_sys_id"),
+                "record": record and record.get("number"),
+                "short_description": record and record.get("short_description"),
+                "created_at": row.get("sys_created_on"),
+            },
+            not_imported=NotImported(f"ServiceNow does not hand it out yet (state {state})")
+            if state in ("pending", "not_available")
+            else None,
+        )
+
+
+def _after(order: tuple[str, ...], last: tuple[str, ...]) -> str:
+    """Conditions for what comes after a row. `^OR` binds to the condition just before it:
+    https://servicenow.github.io/sdk/guides/encoded-query-guide"""
+    if len(order) == 1:
+        return f"^{order[0]}<{last[0]}"
+    (first, then), (value, id_) = order, last
+    return f"^{first}<={value}^{first}<{value}^OR{then}<{id_}"
+
+
+def _key(row: Row, order: tuple[str, ...]) -> tuple[str, ...]:
+    values = tuple(str(row.get(name, "")).lower() for name in order)
+    if not all(re.fullmatch(r"[\w :-]{1,40}", value) for value in values):
+        raise RequestFailed("an answer is not a listing: it has rows without id or date", lasting=True)
+    return values
+
+
+def _utc(value: str) -> datetime:
+    try:
+        return datetime.strptime(value, "%Y-%m-%d %H:%M:%S").replace(tzinfo=timezone.utc)
+    except ValueError:
+        raise RequestFailed("an answer is not a listing: it has a row without a date", lasting=True) from None
+
+
+def _error(answer: requests.Response) -> str:
+    try:
+        return _message(answer.json())
+    except ValueError:
+        return ""
+
+
+def _message(body: Any) -> str:
+    """What an error says, for telling errors apart; never for a sentence."""
+    error = body.get("error") if isinstance(body, dict) else None
+    if isinstance(error, dict):
+        return f"{error.get('message')} {error.get('detail')}".lower()
+    return f"{error} {body.get('error_description')}".lower() if isinstance(body, dict) else ""
