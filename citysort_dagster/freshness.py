@@ -32,6 +32,8 @@ def freshness(
     if last_sync_at is None:
         return Freshness(False, f"Never imported whole; it was due at {due:%Y-%m-%d %H:%M} UTC ({schedule}).")
     last = f"last imported whole at {last_sync_at:%Y-%m-%d %H:%M} UTC"
+    if last_sync_at > now:
+        return Freshness(False, f"Unknown: {last}, which is yet to come: the clock was wrong ({schedule}).")
     if last_sync_at < due:
         return Freshness(False, f"Late: {last}, due at {due:%Y-%m-%d %H:%M} UTC ({schedule}).")
     return Freshness(True, f"Fresh: {last} ({schedule}).")

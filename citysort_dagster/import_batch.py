@@ -36,7 +36,8 @@ class ImportRequest(NamedTuple):
     """What to import: `window` None lists everything; `partitions` are the keys asked for, ascending.
 
     `limit` is how many documents to download at most; `reimport` downloads known versions again and
-    compares them with what is stored.
+    compares them with what is stored. `configured_at` is when the source's settings were last changed as
+    far as the connector knows: a listing by former settings moves no watermark.
     """
 
     source: str
@@ -45,6 +46,7 @@ class ImportRequest(NamedTuple):
     partitions: Sequence[str]
     limit: int | None = None
     reimport: bool = False
+    configured_at: datetime | None = None
 
 
 class Arrival(NamedTuple):
@@ -67,8 +69,8 @@ class Problem(NamedTuple):
 
 
 class ImportEnd(NamedTuple):
-    """How an import ended. `listed_until` is None unless the listing was complete; `whole_partitions`
-    are those it covered wholly, None for all there are."""
+    """How an import ended. `listed_until` is how far a complete listing reached, None when it shows nothing
+    of that; `whole_partitions` are those it covered wholly, None for all there are."""
 
     status: str
     error: str | None
@@ -213,10 +215,12 @@ class Batch:
                 **counts,
             },
         )
-        if end is None or end.listed_until is None:
+        if end is None or end.status != "complete":
             return
-        until = min(end.listed_until, window.end) if window.end else end.listed_until
-        sync_log.advance_watermark(connection, self.request.source, window.start, until)
+        if end.listed_until is not None:
+            sync_log.advance_watermark(
+                connection, self.request.source, window.start, end.listed_until, self.request.configured_at
+            )
         sync_log.set_last_sync(connection, self.request.source, at)
         sync_log.close_failures_not_listed(
             connection, self.request.source, self.request.run_id, end.whole_partitions

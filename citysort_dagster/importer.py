@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from citysort_dagster.files import FileStore, FileStoreError, Staging
@@ -39,6 +39,9 @@ COMMIT_BYTES = 64_000_000
 KEPT_PROBLEMS = 1_000
 MAX_ID_BYTES = 2_000
 """PostgreSQL cannot index longer keys."""
+CLOCKS_AGREE_WITHIN = timedelta(days=1)
+NEVER = datetime(1970, 1, 1, tzinfo=timezone.utc)
+"""The watermark of a source that has shown nothing yet."""
 
 
 @dataclass
@@ -83,6 +86,7 @@ class Importer:
         self._downloads: set[Future[Arrival | Problem]] = set()
         self._downloads_begun = 0
         self._started_at = datetime.now(timezone.utc)
+        self._newest: datetime | None = None
 
     def run(self) -> Iterator[str]:
         """Yields the key of each partition as soon as all of it is committed.
@@ -111,6 +115,7 @@ class Importer:
             for batch in _batches(listing, LOOKUP_BATCH):
                 known = self._lookup(batch)
                 for document in batch:
+                    self._notice(document.modified_at)
                     partition = self._calendar.key_of(document.modified_at or self._started_at)
                     if self._connector.newest_first:
                         while open_partitions and open_partitions[-1] > partition:
@@ -130,11 +135,15 @@ class Importer:
                 listing.close()
         self._drain()
         complete = not (self.summary.limited or self.summary.incomplete)
-        self._commit(listed_until=self._started_at if complete else None, last=True)
+        self._commit(last=True)
         self._on_progress(self.summary.counts)
         if complete:
             yield from reversed(open_partitions)
             yield from (key for key in self.summary.partitions if key not in self.request.partitions)
+
+    def _notice(self, modified_at: datetime | None) -> None:
+        if modified_at is not None and modified_at <= self._started_at:
+            self._newest = max(modified_at, self._newest or modified_at)
 
     def _take(self, document: ExternalDocument, partition: str, known: Known | None) -> None:
         if document.external_id in self._busy_ids:
@@ -220,13 +229,13 @@ class Importer:
         for counts in (self.summary.counts, of_partition):
             setattr(counts, what, getattr(counts, what) + amount)
 
-    def _commit(self, listed_until: datetime | None = None, last: bool = False) -> None:
+    def _commit(self, last: bool = False) -> None:
         """Commits all that has arrived; with `last`, the end of the import in the same transaction."""
         arrivals, self._arrivals = self._arrivals, []
         problems, self._problems = self._problems, []
         if not (arrivals or problems or last):
             return
-        end = self._end(listed_until) if last else None
+        end = self._end() if last else None
         try:
             outcome = self._write(arrivals, problems, end)
         except (OSError, FileStoreError) as error:
@@ -270,7 +279,7 @@ class Importer:
         with self._database.read() as connection:
             return sync_log.committed_paths(connection, paths)
 
-    def _end(self, listed_until: datetime | None) -> ImportEnd:
+    def _end(self) -> ImportEnd:
         window = self.request.window or Window()
         whole = [key for key in self.request.partitions if _covers(window, self._calendar.window([key]))]
         return ImportEnd(
@@ -280,10 +289,20 @@ class Importer:
             if self.summary.incomplete
             else "complete",
             error=self.summary.incomplete,
-            listed_until=listed_until,
+            listed_until=self._listed_until(window),
             # A document without a date moves with the present: only a listing of everything is sure to miss none.
             whole_partitions=None if window == Window() else whole,
         )
+
+    def _listed_until(self, window: Window) -> datetime | None:
+        """Up to which date the listing, if complete, has shown everything that the source will ever date so.
+
+        The source dates by its own clock. Where that may be behind ours, what it shows next may bear a
+        date from before we asked, so the newest date that it has shown counts and not our own time.
+        """
+        if window.end is not None and window.end <= self._started_at - CLOCKS_AGREE_WITHIN:
+            return window.end
+        return self._newest or (NEVER if window.start is None else None)
 
 
 def _covers(window: Window, partition: Window) -> bool:

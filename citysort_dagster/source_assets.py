@@ -13,11 +13,19 @@ import sqlalchemy as sa
 from pydantic import Field
 
 from citysort_dagster.import_batch import Counts, ImportRequest
+from citysort_dagster.files import FileStoreError
 from citysort_dagster.importer import Importer, ImportSummary
 from citysort_dagster.installation import Installation
 from citysort_dagster.partitions import Calendar
 from citysort_dagster.source_checks import check_source, source_check_specs
-from citysort_dagster.source_configs import SourceConfig, UnknownSource, connector_for, known_source
+from citysort_dagster.source_configs import (
+    SourceConfig,
+    UnknownSource,
+    connector_for,
+    get_source,
+    known_source,
+)
+from citysort_dagster.store.database import DatabaseError
 from citysort_dagster.store.models import Document
 from connectors import connector_class
 from connectors.base import ConfigurationError, Connector, Window
@@ -79,7 +87,8 @@ class SourceConnector:
         """The connector with the settings that the source has now, secrets included.
 
         Raises dagster.Failure with one sentence when the source has been removed or disabled since
-        the run was launched, or cannot be used as it is configured.
+        the run was launched, or cannot be used as it is configured. What nobody foresaw comes out
+        as one as well, with where it happened but without its text, which may hold anything.
         """
         try:
             source = known_source(installation.database, self.source)
@@ -155,7 +164,14 @@ def build_source_asset(source: SourceConfig, partitions: dg.PartitionsDefinition
         if context.selected_asset_keys:
             resource: SourceConnector = getattr(context.resources, resource_key(source.name))
             with resource.open(installation) as connector:
-                yield from _import(context, config, source.name, connector, installation)
+                yield from _import(
+                    context,
+                    config,
+                    source.name,
+                    connector,
+                    installation,
+                    configured.updated_at if configured else None,
+                )
         try:
             yield from check_source(
                 installation,
@@ -170,6 +186,7 @@ def build_source_asset(source: SourceConfig, partitions: dg.PartitionsDefinition
 
 
 def build_broken_source_asset(
+            configured = get_source(installation.database, source.name)
     source: SourceConfig, partitions: dg.PartitionsDefinition[str], reason: str
 ) -> dg.AssetsDefinition:
     """The asset of a source that cannot be shown as configured: it says why, and so do its runs."""
@@ -205,7 +222,9 @@ def _import(
         window, partitions = _narrow(config, source, connector, installation, calendar.window(keys), keys)
     except ValueError as error:
         raise _failure(source, str(error)) from None
-    request = ImportRequest(source, context.run.run_id, window, partitions, config.limit, config.reimport)
+    request = ImportRequest(
+        source, context.run.run_id, window, partitions, config.limit, config.reimport, configured_at
+    )
     importer = Importer(
         request, connector, installation.database, installation.files, calendar, on_progress.get()
     )
@@ -214,6 +233,7 @@ def _import(
     try:
         for partition in importer.run():
             if last is not None:
+    configured_at: datetime | None,
                 yield _materialization(context, source, installation, importer.summary, last, {})
             last = partition
     except ConfigurationError as error:

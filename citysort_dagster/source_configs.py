@@ -219,6 +219,8 @@ def _write(database: Database, work: Callable[[sa.Connection], T]) -> T:
 def _sources(connection: sa.Connection) -> Iterator[SourceConfig]:
     for row in connection.execute(sa.select(ConnectorConfig).order_by(ConnectorConfig.name)):
         values = dict(row._mapping)
+        if row.watermark is not None and row.watermark > now():
+            values["watermark"] = None  # set while the clock was wrong: it says nothing about the source
         yield SourceConfig(config=values.pop("config_json"), **values)
 
 

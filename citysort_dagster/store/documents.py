@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from citysort_dagster.store.models import Document, DocumentText
-from citysort_dagster.store.sync_log import audit
+from citysort_dagster.store.sync_log import audit, now
 
 
 def pending(
@@ -29,10 +29,16 @@ def pending(
 
 
 def pending_partitions(connection: sa.Connection, imported_before: datetime) -> Mapping[str, int]:
-    """How many documents imported before that time have not reached a queue, by partition."""
+    """How many documents imported before that time have not reached a queue, by partition.
+
+    Those that a clock ahead of the present one dated are among them.
+    """
     rows = connection.execute(
         sa.select(Document.partition, sa.func.count())
-        .where(Document.stage != "queued", Document.imported_at < imported_before)
+        .where(
+            Document.stage != "queued",
+            sa.or_(Document.imported_at < imported_before, Document.imported_at > now()),
+        )
         .group_by(Document.partition)
     )
     return dict(rows.tuples().all())

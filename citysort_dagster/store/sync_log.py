@@ -216,12 +216,19 @@ def take_due_failures(
     connection: sa.Connection, sources: Collection[str], partitions: Sequence[str], count: int = 10
 ) -> Sequence[tuple[str, str]]:
     """Up to `count` pairs of source and partition with failures that are due, the longest waiting
-    first. Their next try is put off as if this one had failed: it may never come to be."""
+    first. Their next try is put off as if this one had failed: it may never come to be.
+
+    What a clock that was ahead put off is due at once.
+    """
     at = now()
+    is_due = sa.or_(
+        ImportFailure.next_try_at <= at,
+        sa.and_(ImportFailure.next_try_at.is_not(None), ImportFailure.last_failed_at > at),
+    )
     due = connection.execute(
         sa.select(ImportFailure.source, ImportFailure.partition)
         .where(
-            ImportFailure.next_try_at <= at,
+            is_due,
             ImportFailure.source.in_(sources),
             ImportFailure.partition.in_(partitions),
         )
@@ -236,8 +243,13 @@ def take_due_failures(
         ).scalar_one()
         connection.execute(
             sa.update(ImportFailure)
-            .where(of_partition, ImportFailure.next_try_at <= at)
-            .values(next_try_at=at + _delay(most + 1))
+            .where(of_partition, is_due)
+            .values(
+                next_try_at=at + _delay(most + 1),
+                last_failed_at=sa.case(
+                    (ImportFailure.last_failed_at > at, at), else_=ImportFailure.last_failed_at
+                ),
+            )
         )
     return [(source, partition) for source, partition in due]
 
@@ -246,7 +258,7 @@ def last_import_failed_at(connection: sa.Connection, source: str) -> datetime | 
     """When the last import of a source began, if it failed or its listing broke off; else None."""
     last = connection.execute(
         sa.select(Import.status, Import.started_at)
-        .where(Import.source == source)
+        .where(Import.source == source, Import.started_at <= now())
         .order_by(Import.started_at.desc())
         .limit(1)
     ).first()
@@ -284,18 +296,28 @@ def save_import(connection: sa.Connection, row: Mapping[str, Any]) -> None:
 
 
 def advance_watermark(
-    connection: sa.Connection, source: str, window_start: datetime | None, listed_until: datetime
+    connection: sa.Connection,
+    source: str,
+    window_start: datetime | None,
+    listed_until: datetime,
+    configured_at: datetime | None = None,
 ) -> None:
     """Moves the watermark to `listed_until` when the complete listing that began at `window_start`
-    joins on to it, never backwards."""
-    reached = sa.or_(
-        ConnectorConfig.watermark < listed_until,
-        ConnectorConfig.watermark.is_(None),
+    joins on to it; backwards only from a time that is yet to come.
+
+    Leaves it when the source has been changed since `configured_at`.
+    """
+    wrong = ConnectorConfig.watermark > now()
+    reached = sa.or_(ConnectorConfig.watermark < listed_until, ConnectorConfig.watermark.is_(None), wrong)
+    joins = (
+        sa.true()
+        if window_start is None
+        else sa.and_(ConnectorConfig.watermark >= window_start, sa.not_(wrong))
     )
-    joins = sa.true() if window_start is None else ConnectorConfig.watermark >= window_start
+    unchanged = sa.true() if configured_at is None else ConnectorConfig.updated_at == configured_at
     connection.execute(
         sa.update(ConnectorConfig)
-        .where(ConnectorConfig.name == source, reached, joins)
+        .where(ConnectorConfig.name == source, reached, joins, unchanged)
         .values(watermark=listed_until)
     )
 
