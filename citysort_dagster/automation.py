@@ -248,12 +248,15 @@ def failed_runs(context: dg.RunFailureSensorContext) -> None:
     facts = {
         "run_id": run.run_id,
         "job": run.job_name,
-        "source": ", ".join(sorted(imported_sources(run))) or None,
+        "source": ", ".join(sorted(sources)) or None,
         "partitions": run.tags.get(PARTITION_TAG)
         or " to ".join(run.tags[tag] for tag in PARTITION_RANGE_TAGS if tag in run.tags),
         "reason": _first_sentence(context),
     }
     with open_installation() as installation:
+        removed = sources - {source.name for source in load_sources(installation.database)}
+        if removed:
+            facts["reason"] = f"Source {', '.join(sorted(removed))}: it has been removed."
         told = _tell_webhook(installation.settings.webhook_url.get_secret_value(), facts)
         event = {
             "event": "run failed",

@@ -97,6 +97,19 @@ def import_source(
         return _outcome(installation, name, run_id, failure)
 
 
+def cancel_waiting_imports(installation: Installation, source: str) -> int:
+    """Ends the runs that wait in the queue to import a source that has been removed; how many."""
+    from citysort_dagster.automation import imports_under_way
+
+    with _instance(installation) as instance:
+        waiting = [
+            run for run in imports_under_way(instance, source) if run.status == dg.DagsterRunStatus.QUEUED
+        ]
+        for run in waiting:
+            instance.report_run_canceled(run, f"Source {source}: it has been removed, nothing was imported.")
+    return len(waiting)
+
+
 def process() -> ProcessOutcome:
     """Takes all documents that wait for the ingestion pipeline to a queue or to review, in one run."""
     from citysort_dagster.automation import INGESTION_JOB, partition_range_tags

@@ -121,7 +121,7 @@ def show(name: Name, as_json: Json = False) -> None:
 @app.command()
 def test(name: Name, as_json: Json = False) -> None:
     """Connect to a source and say whether that works: exit code 0 or 1."""
-    from connectors.base import ConfigurationError, ConnectionStatus
+    from connectors.base import ConfigurationError, ConnectionStatus, unexpected
 
     with open_installation() as installation:
         source = known_source(installation.database, name)
@@ -133,6 +133,8 @@ def test(name: Name, as_json: Json = False) -> None:
                 connector.close()
         except ConfigurationError as error:
             status = ConnectionStatus(False, str(error))
+        except Exception as error:  # noqa: BLE001 - its text may hold anything, a secret too
+            status = ConnectionStatus(False, unexpected(error))
     if as_json:
         print_json(status._asdict())
     else:
@@ -156,21 +158,32 @@ def disable(name: Name) -> None:
 @app.command()
 def remove(name: Name) -> None:
     """Forget a source's configuration. Its documents and their history stay."""
+    from citysort_dagster.launch import cancel_waiting_imports
+
     with open_installation() as installation:
         documents = remove_source(installation.database, name)
         result(f"removed    {name}")
+        cancelled = cancel_waiting_imports(installation, name)
+        if cancelled:
+            say(f"{cancelled} imports of {name} that waited in the queue are cancelled")
         say(
             f"{documents} documents of {name} stay; applied again under this name it imports none of them twice"
         )
         _reload(installation)
 
 
-@app.command("set-secret")
+@app.command("set-secret", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def store_secret(
+    context: typer.Context,
     name: Name,
     setting: Annotated[str, typer.Argument(metavar="SETTING", help="A secret setting of its connector.")],
 ) -> None:
     """Store a secret of a source, encrypted. It is asked for, or read from standard input."""
+    if context.args:
+        raise typer.BadParameter(
+            "the secret is not given as an argument, where others can see it: it is asked for,"
+            " or read from standard input"
+        )
     with open_installation() as installation:
         known_source(installation.database, name)
         if sys.stdin.isatty():
