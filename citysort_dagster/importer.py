@@ -7,7 +7,6 @@ happens exactly once. Knows no single connector and nothing of Dagster.
 from __future__ import annotations
 
 import os
-import traceback
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
@@ -31,6 +30,7 @@ from connectors.base import (
     Window,
     download_verified,
     refusal,
+    unexpected,
 )
 
 LOOKUP_BATCH = 500
@@ -190,7 +190,7 @@ class Importer:
             reason = f"cannot be stored: {error.strerror or type(error).__name__}"
             problem = Problem(document, partition, reason, refused=False)
         except Exception as error:  # noqa: BLE001 - whatever a connector does, the other documents go on
-            problem = Problem(document, partition, _unexpected(error), refused=False)
+            problem = Problem(document, partition, unexpected(error), refused=False)
         staged.unlink(missing_ok=True)
         return problem
 
@@ -326,7 +326,7 @@ def _batches(listing: Iterator[ExternalDocument], size: int) -> Iterator[list[Ex
     except ConnectorError:
         raise
     except Exception as error:  # noqa: BLE001 - what was listed before is imported all the same
-        broken = ListingIncomplete(_unexpected(error))
+        broken = ListingIncomplete(unexpected(error))
     if batch:
         yield batch
     if broken:
@@ -354,9 +354,3 @@ def _is_text(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _unexpected(error: Exception) -> str:
-    """Names an error that nobody foresaw by kind and place: its text may hold anything, a secret too."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"unexpected {type(error).__name__} in {Path(frame.filename).name} line {frame.lineno}"

@@ -11,6 +11,13 @@ from dotenv import load_dotenv
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from citysort_dagster.privacy import keep_private
+
+_HOW_TO_WRITE_AN_ADDRESS = (
+    "it looks like postgresql://user:password@host/name or sqlite:////folder/file, with :, /, ? and @ in a"
+    " password written as %3A, %2F, %3F and %40"
+)
+
 
 class SettingsError(Exception):
     """A setting cannot be used; the sentence names it and never its value."""
@@ -59,8 +66,19 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, url: SecretStr) -> SecretStr:
-        if url.get_secret_value() and not url.get_secret_value().startswith(("postgresql", "sqlite:")):
+        if not url.get_secret_value():
+            return url
+        import sqlalchemy as sa
+
+        try:
+            parts = sa.make_url(url.get_secret_value())
+        except (sa.exc.ArgumentError, ValueError):
+            raise ValueError("is not a valid address; " + _HOW_TO_WRITE_AN_ADDRESS) from None
+        if parts.drivername not in ("postgresql", "postgresql+psycopg", "sqlite"):
             raise ValueError("must start with postgresql:// or sqlite:///")
+        # What follows a second @ would be taken for a host, and errors name the host.
+        if "@" in (parts.host or "") or (parts.drivername == "sqlite" and parts.host):
+            raise ValueError("is not a valid address; " + _HOW_TO_WRITE_AN_ADDRESS)
         return url
 
     @property
@@ -81,8 +99,10 @@ def load_settings() -> Settings:
     """The settings as they are now.
 
     Variables of `.env` also reach the process environment, where `{env: NAME}` references look;
-    what the environment already holds wins. Raises SettingsError.
+    what the environment already holds wins. What this process writes from now on is kept private.
+    Raises SettingsError.
     """
+    keep_private()
     load_dotenv(Path.cwd() / ".env")
     try:
         settings = Settings()

@@ -1,6 +1,7 @@
 """A configured source as Dagster sees it: a resource, and a partitioned asset that imports it."""
 
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,8 +13,8 @@ import dagster as dg
 import sqlalchemy as sa
 from pydantic import Field
 
-from citysort_dagster.import_batch import Counts, ImportRequest
 from citysort_dagster.files import FileStoreError
+from citysort_dagster.import_batch import Counts, ImportRequest
 from citysort_dagster.importer import Importer, ImportSummary
 from citysort_dagster.installation import Installation
 from citysort_dagster.partitions import Calendar
@@ -28,7 +29,7 @@ from citysort_dagster.source_configs import (
 from citysort_dagster.store.database import DatabaseError
 from citysort_dagster.store.models import Document
 from connectors import connector_class
-from connectors.base import ConfigurationError, Connector, Window
+from connectors.base import ConfigurationError, Connector, ConnectorError, Window, unexpected
 
 OVERLAP = timedelta(minutes=10)
 """How far behind the watermark a refresh begins: systems show documents late."""
@@ -104,9 +105,15 @@ class SourceConnector:
         except ConfigurationError as error:
             raise _failure(self.source, str(error)) from None
         try:
-            yield connector
-        finally:
-            connector.close()
+            try:
+                yield connector
+            finally:
+                connector.close()
+        except (ConnectorError, DatabaseError, FileStoreError, dg.Failure, dg.DagsterError):
+            raise
+        except Exception as error:  # noqa: BLE001 - Dagster would keep its text, and show it
+            where = dg.MetadataValue.md(f"```\n{_stack(error)}```")
+            raise _failure(self.source, unexpected(error), {"stack": where}) from None
 
 
 def build_source_resource(source: SourceConfig) -> dg.ResourceDefinition:
@@ -121,6 +128,15 @@ def build_source_resource(source: SourceConfig) -> dg.ResourceDefinition:
 def _failure(source: str, sentence: str, metadata: Mapping[str, Any] | None = None) -> dg.Failure:
     # Run retries are for crashed processes; what a person must mend is not mended by trying again.
     return dg.Failure(f"Source {source}: {sentence}.", metadata=metadata, allow_retries=False)
+
+
+def _stack(error: BaseException | None) -> str:
+    """Where an error and those behind it happened: lines of programs and kinds of errors, no values."""
+    lines: list[str] = []
+    while error is not None:
+        lines[:0] = [*traceback.format_tb(error.__traceback__), f"{type(error).__name__}\n"]
+        error = error.__cause__ or error.__context__
+    return "".join(lines)
 
 
 def build_source_asset(source: SourceConfig, partitions: dg.PartitionsDefinition[str]) -> dg.AssetsDefinition:
@@ -163,6 +179,7 @@ def build_source_asset(source: SourceConfig, partitions: dg.PartitionsDefinition
         installation: Installation = context.resources.installation
         if context.selected_asset_keys:
             resource: SourceConnector = getattr(context.resources, resource_key(source.name))
+            configured = get_source(installation.database, source.name)
             with resource.open(installation) as connector:
                 yield from _import(
                     context,
@@ -186,7 +203,6 @@ def build_source_asset(source: SourceConfig, partitions: dg.PartitionsDefinition
 
 
 def build_broken_source_asset(
-            configured = get_source(installation.database, source.name)
     source: SourceConfig, partitions: dg.PartitionsDefinition[str], reason: str
 ) -> dg.AssetsDefinition:
     """The asset of a source that cannot be shown as configured: it says why, and so do its runs."""
@@ -215,6 +231,7 @@ def _import(
     source: str,
     connector: Connector,
     installation: Installation,
+    configured_at: datetime | None,
 ) -> Iterator[dg.AssetMaterialization]:
     calendar = installation.calendar
     try:
@@ -233,7 +250,6 @@ def _import(
     try:
         for partition in importer.run():
             if last is not None:
-    configured_at: datetime | None,
                 yield _materialization(context, source, installation, importer.summary, last, {})
             last = partition
     except ConfigurationError as error:

@@ -4,14 +4,19 @@ the errors it raises, and a download that is checked before it counts."""
 from __future__ import annotations
 
 import hashlib
+import re
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, model_validator
+
+_WITH_PASSWORD = re.compile(r"://[^\s/?#:@]*:[^\s/?#]*@")
 
 
 class ConnectorError(Exception):
@@ -110,11 +115,12 @@ class ConnectionStatus(NamedTuple):
 
 
 def secret(description: str, default: str | None = None) -> Any:
-    """A field whose value is a secret: never in `repr`, marked `writeOnly` in the JSON schema."""
+    """A field whose value is a secret: never in `repr` or a dump, marked `writeOnly` in the JSON schema."""
     return Field(
         default=default,
         description=description,
         repr=False,
+        exclude=True,
         json_schema_extra={"writeOnly": True, "format": "password"},
     )
 
@@ -142,6 +148,17 @@ class Connector(dg.ConfigurableResource, ABC):  # type: ignore[type-arg]
         default=5_000, ge=1, description="Documents above this many megabytes (10^6) are refused."
     )
     concurrency: int = Field(default=8, ge=1, le=64, description="Downloads under way at once.")
+
+    @model_validator(mode="after")
+    def _no_password_in_an_address(self) -> Connector:
+        """What is no secret setting is shown, and errors quote it."""
+        for name, setting in type(self).model_fields.items():
+            value = getattr(self, name)
+            if not setting.exclude and isinstance(value, str) and _WITH_PASSWORD.search(value):
+                raise ValueError(
+                    f"{name} holds an address with a password: a secret setting is the place for it"
+                )
+        return self
 
     @abstractmethod
     def test_connection(self) -> ConnectionStatus:
@@ -191,6 +208,12 @@ class _CheckedWriter:
         for digest in self.others.values():
             digest.update(data)
         return self._into.write(data)
+
+
+def unexpected(error: BaseException) -> str:
+    """Names an error that nobody foresaw by kind and place: its text may hold anything, a secret too."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"unexpected {type(error).__name__} in {Path(frame.filename).name} line {frame.lineno}"
 
 
 def too_large(limit: int) -> str:

@@ -15,7 +15,7 @@ from pydantic import Field
 from pymysql.constants import FIELD_TYPE
 
 from connectors.base import secret
-from connectors.sql import Column, SQLConnector, Trouble
+from connectors.sql import Column, HostName, SQLConnector, Trouble
 
 # What a read-only transaction allows, as SHOW WARNINGS prints it.
 _SIDE_EFFECTS = re.compile(
@@ -55,7 +55,7 @@ class MySQL(SQLConnector):
     connector_type: ClassVar[str] = "mysql"
     kind: ClassVar[str] = "mysql"
 
-    host: str = Field(description="Host name or address of the server.")
+    host: HostName = Field(description="Host name or address of the server.")
     port: int = Field(default=3306, ge=1, le=65535, description="Port of the server.")
     database: str = Field(description="Name of the database.")
     username: str = Field(description="Account to log in with; one that may only read is best.")
@@ -87,6 +87,7 @@ class MySQL(SQLConnector):
                 **self._ssl(),
             },
             pool_size=self.concurrency + 1,
+            hide_parameters=True,
         )
         sa.event.listen(engine, "connect", self._set_up)
         sa.event.listen(engine, "begin", _begin)

@@ -13,7 +13,7 @@ from psycopg.types.datetime import DateLoader, TimestampLoader, TimestamptzLoade
 from pydantic import Field
 
 from connectors.base import secret
-from connectors.sql import Column, SQLConnector, Trouble
+from connectors.sql import Column, HostName, SQLConnector, Trouble
 
 # Type numbers of pg_type.dat, https://github.com/postgres/postgres/blob/master/src/include/catalog/pg_type.dat.
 _BYTEA, _DATE, _TIMESTAMP, _TIMESTAMPTZ = 17, 1082, 1114, 1184
@@ -26,7 +26,7 @@ class PostgreSQL(SQLConnector):
     connector_type: ClassVar[str] = "postgresql"
     kind: ClassVar[str] = "postgresql"
 
-    host: str = Field(description="Host name or address of the server.")
+    host: HostName = Field(description="Host name or address of the server.")
     port: int = Field(default=5432, ge=1, le=65535, description="Port of the server.")
     database: str = Field(description="Name of the database.")
     username: str = Field(description="Account to log in with; one that may only read is best.")
@@ -64,6 +64,7 @@ class PostgreSQL(SQLConnector):
                 **{name: value for name, value in ssl.items() if value is not None},
             },
             pool_size=self.concurrency + 1,
+            hide_parameters=True,
         )
         sa.event.listen(engine, "connect", self._set_up)
         return engine

@@ -20,12 +20,12 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone, tzinfo
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Annotated, Any, BinaryIO, NamedTuple
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, field_validator, model_validator
 from sqlalchemy.types import NullType
 
 from connectors.base import (
@@ -49,6 +49,16 @@ ROWS_AT_ONCE = 1_000
 _CHANGED = "changed since it was listed: the next import takes the new version"
 _ENGINE_LOCK = threading.Lock()
 _DATABASE_ERRORS = (sa.exc.SQLAlchemyError, sqlite3.Warning, UnicodeError, OSError)
+
+
+def _bare_host(host: str) -> str:
+    # Errors name the host, and an address or a connection string may hold a password.
+    if not re.fullmatch(r"[^\s@?#=]+", host) or "://" in host:
+        raise ValueError("must be the bare name or address of a host, without credentials")
+    return host
+
+
+HostName = Annotated[str, AfterValidator(_bare_host)]
 
 
 class Trouble(NamedTuple):

@@ -43,7 +43,11 @@ class SQLite(SQLConnector):
 
     def _new_engine(self) -> sa.Engine:
         engine = sa.create_engine(
-            "sqlite://", creator=self._open_file, poolclass=sa.QueuePool, pool_size=self.concurrency + 1
+            "sqlite://",
+            creator=self._open_file,
+            poolclass=sa.QueuePool,
+            pool_size=self.concurrency + 1,
+            hide_parameters=True,
         )
         sa.event.listen(engine, "connect", _set_up)
         sa.event.listen(engine, "begin", _begin)

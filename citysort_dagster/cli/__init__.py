@@ -65,6 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # typer and rich exit when nobody reads on; the interpreter would complain about it at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NOBODY_READS
+    except Exception as error:  # noqa: BLE001 - its text may hold anything, a secret too
+        from connectors.base import unexpected
+
+        say(f"citysort: {unexpected(error)}; this is a defect of CitySort, please report it")
+        return USAGE
     return code if isinstance(code, int) else 0
 
 

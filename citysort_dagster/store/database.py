@@ -15,7 +15,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 T = TypeVar("T")
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration; a test holds it to what Alembic finds."""
 
 _LOCK_WAIT_SECONDS = 60
@@ -38,11 +38,15 @@ class Database:
         self.url = sa.make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite:
-            self.engine = sa.create_engine(self.url, connect_args={"timeout": _LOCK_WAIT_SECONDS})
+            self.engine = sa.create_engine(
+                self.url, connect_args={"timeout": _LOCK_WAIT_SECONDS}, hide_parameters=True
+            )
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
         else:
-            self.engine = sa.create_engine(self.url, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+            self.engine = sa.create_engine(
+                self.url, pool_pre_ping=True, connect_args={"connect_timeout": 10}, hide_parameters=True
+            )
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
