@@ -15,6 +15,11 @@ from citysort_dagster.automation import (
 )
 from citysort_dagster.ingestion_assets import INGESTION, build_ingestion_assets
 from citysort_dagster.installation import Installation, open_installation
+from citysort_dagster.reconciliation_asset import (
+    reconciliation,
+    reconciliation_job,
+    weekly_reconciliation,
+)
 from citysort_dagster.source_assets import (
     asset_key,
     build_broken_source_asset,
@@ -67,15 +72,17 @@ def build_definitions() -> dg.Definitions:
             parts.append(dg.Definitions(assets=[build_broken_source_asset(source, partitions, str(error))]))
     ingestion = build_ingestion_assets(partitions, [asset_key(source.name) for source in sources])
     common = dg.Definitions(
-        assets=ingestion,
+        assets=[*ingestion, reconciliation],
         jobs=[
+            reconciliation_job,
             dg.define_asset_job(
                 INGESTION_JOB,
                 selection=dg.AssetSelection.assets(*INGESTION),
                 description="Takes documents from text to a department's queue, or to review.",
-            )
+            ),
         ],
         resources={"installation": installation_resource},
+        schedules=[weekly_reconciliation],
         sensors=[
             *COMMON_SENSORS,
             dg.AutomationConditionSensorDefinition(

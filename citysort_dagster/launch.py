@@ -16,7 +16,7 @@ from citysort_dagster.installation import Installation, open_installation
 from citysort_dagster.instance import PROCESS_TAG, prepare_dagster_home, this_process
 from citysort_dagster.source_configs import known_source
 from citysort_dagster.store import documents
-from citysort_dagster.store.models import Import, ImportFailure
+from citysort_dagster.store.models import AuditEvent, Import, ImportFailure
 from citysort_dagster.store.sync_log import now
 from connectors.base import ConfigurationError, Window
 
@@ -123,6 +123,44 @@ def process() -> ProcessOutcome:
         with _instance(installation) as instance:
             run_id, failure = _execute(instance, INGESTION_JOB, tags=partition_range_tags(keys))
         return ProcessOutcome(run_id, sum(waiting.values()), failure)
+
+
+class ReconcileOutcome(NamedTuple):
+    """What came of a reconciliation: how many documents are newly gone from the source or back at it,
+    and why nothing was marked."""
+
+    run_id: str
+    gone: int
+    returned: int
+    failure: str | None
+
+
+def reconcile_source(name: str, max_lost_share: float | None = None) -> ReconcileOutcome:
+    """Lists a source whole and marks the documents that are gone from it, in one run.
+
+    `max_lost_share` is the share of its documents, from 0 to 1, that is believed gone at once.
+    Raises UnknownSource, and ConfigurationError for a source that is disabled.
+    """
+    from citysort_dagster.reconciliation_asset import RECONCILIATION_JOB
+
+    with open_installation() as installation:
+        if not known_source(installation.database, name).enabled:
+            raise ConfigurationError(
+                f"the source {name} is disabled; `citysort sources enable {name}` enables it"
+            )
+        config: dict[str, Any] = {"sources": [name]}
+        if max_lost_share is not None:
+            config["max_lost_share"] = max_lost_share
+        with _instance(installation) as instance:
+            run_id, failure = _execute(
+                instance, RECONCILIATION_JOB, {}, {"ops": {"reconciliation": {"config": config}}}
+            )
+        with installation.database.read() as connection:
+            events = sa.select(AuditEvent.event, sa.func.count()).where(AuditEvent.run_id == run_id)
+            counts = dict(connection.execute(events.group_by(AuditEvent.event)).tuples().all())
+        return ReconcileOutcome(
+            run_id, counts.get("gone from the source", 0), counts.get("back at the source", 0), failure
+        )
 
 
 @contextmanager

@@ -13,7 +13,15 @@ from collections.abc import Sequence
 
 import typer
 
-from citysort_dagster.cli import documents, failures, imports, running, sources, verification
+from citysort_dagster.cli import (
+    documents,
+    failures,
+    imports,
+    reconciliation,
+    running,
+    sources,
+    verification,
+)
 from citysort_dagster.cli.terminal import say
 from citysort_dagster.document_list import UnknownDocument
 from citysort_dagster.export import ExportError
@@ -39,6 +47,7 @@ app = typer.Typer(
 app.add_typer(sources.app, name="sources")
 app.command("import")(imports.import_documents)
 app.command("process")(imports.process)
+app.command("reconcile")(reconciliation.reconcile)
 app.add_typer(documents.app, name="documents")
 app.add_typer(failures.app, name="failures")
 app.command("verify")(verification.verify)

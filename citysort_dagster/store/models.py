@@ -70,6 +70,8 @@ class SyncLogEntry(Base):
     document_id: Mapped[str] = mapped_column(sa.ForeignKey("documents.id"))
     synced_at: Mapped[datetime]
     run_id: Mapped[str]
+    gone_at: Mapped[datetime | None]
+    """The tombstone: when the document was found to be gone from the source; None while it is there."""
 
 
 class Document(Base):

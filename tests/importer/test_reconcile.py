@@ -1,0 +1,87 @@
+"""Tombstones: documents that are gone from their source are marked, never removed."""
+
+from __future__ import annotations
+
+from citysort_dagster.reconcile import Reconciliation, reconcile
+from citysort_dagster.store.models import AuditEvent, Document, SyncLogEntry
+from tests.importer.conftest import SOURCE, City
+
+
+def gone(city: City) -> set[str]:
+    return {row.external_id for row in city.rows(SyncLogEntry, SyncLogEntry.gone_at.is_not(None))}
+
+
+def filled(city: City, count: int = 20) -> City:
+    for number in range(count):
+        city.put(f"{number}.txt", month=1 + number % 6)
+    city.run()
+    return city
+
+
+def test_a_document_that_is_gone_gets_a_tombstone_and_an_audit_event_and_stays(city: City) -> None:
+    filled(city)
+    (city.folder / "7.txt").unlink()
+    found = reconcile(city.database, SOURCE, city.connector(), "run-9")
+
+    assert found == Reconciliation(SOURCE, listed=19, known=20, gone=1, returned=0, refusal=None)
+    assert gone(city) == {"7.txt"}
+    (document,) = city.rows(Document, Document.external_id == "7.txt")
+    (event,) = city.rows(AuditEvent, AuditEvent.event == "gone from the source")
+    assert (event.document_id, event.run_id) == (document.id, "run-9")
+    assert city.files.size(document.path) == 7
+    assert city.disagreements() == []
+
+    again = reconcile(city.database, SOURCE, city.connector(), "run-10")
+    assert (again.known, again.gone) == (19, 0)
+    assert len(city.rows(AuditEvent, AuditEvent.event == "gone from the source")) == 1
+
+
+def test_a_document_that_is_back_loses_its_tombstone(city: City) -> None:
+    filled(city)
+    (city.folder / "7.txt").rename(city.data / "away")
+    reconcile(city.database, SOURCE, city.connector(), "run-9")
+    (city.data / "away").rename(city.folder / "7.txt")
+    found = reconcile(city.database, SOURCE, city.connector(), "run-10")
+    assert (found.gone, found.returned) == (0, 1)
+    assert gone(city) == set()
+    assert len(city.rows(AuditEvent, AuditEvent.event == "back at the source")) == 1
+
+
+def test_a_new_version_of_a_document_that_was_gone_has_no_tombstone(city: City) -> None:
+    filled(city)
+    (city.folder / "7.txt").unlink()
+    reconcile(city.database, SOURCE, city.connector(), "run-9")
+    city.put("7.txt", b"again", day=20)
+    city.run()
+    assert gone(city) == set()
+    assert len(city.rows(Document, Document.external_id == "7.txt")) == 2
+
+
+def test_a_listing_that_breaks_off_marks_nothing(city: City) -> None:
+    filled(city)
+    (city.folder / "7.txt").unlink()
+    found = reconcile(city.database, SOURCE, city.connector(break_after=18), "run-9")
+    assert found.refusal == "the listing broke off (the folder went away)"
+    assert gone(city) == set()
+
+
+def test_too_many_missing_at_once_mark_nothing_and_say_so(city: City) -> None:
+    filled(city)
+    for number in range(5):
+        (city.folder / f"{number}.txt").unlink()
+    found = reconcile(city.database, SOURCE, city.connector(), "run-9")
+    assert found.refusal == (
+        "5 of 20 documents are not listed any more, more than the share of 20% that is believed at once"
+    )
+    assert gone(city) == set()
+    believed = reconcile(city.database, SOURCE, city.connector(), "run-9", max_lost_share=0.25)
+    assert (believed.gone, believed.refusal) == (5, None)
+    assert len(gone(city)) == 5
+    assert len(city.rows(Document)) == 20
+
+
+def test_other_sources_and_documents_that_only_failed_are_left_alone(city: City) -> None:
+    filled(city)
+    found = reconcile(city.database, "another_source", city.connector(), "run-9")
+    assert found == Reconciliation("another_source", 20, 0, 0, 0, None)
+    assert gone(city) == set()
