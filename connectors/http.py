@@ -68,9 +68,6 @@ REDIRECTS = {301, 302, 303, 307, 308}
 # It logs the addresses of requests, and the query of a download link is a credential.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
-# A Location that is no text makes requests raise UnicodeError.
-_TRANSPORT_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError)
-
 T = TypeVar("T")
 
 
@@ -711,22 +708,21 @@ class HttpSession:
         try:
             prepared = session.prepare_request(request)
         except requests.RequestException:
-            raise RequestFailed(
-                f"the request to {self.system} cannot be made: check {self.setting}, and the credentials"
-                " for characters that do not belong there",
-                lasting=True,
-            ) from None
+            raise self._unsendable() from None
         with self._budget.turn() as turn:
             with self._counting:
                 self.requests_sent += 1
             try:
-                answer = session.send(prepared, stream=True, allow_redirects=False, timeout=self._timeout)
+                try:
+                    answer = session.send(prepared, stream=True, allow_redirects=False, timeout=self._timeout)
+                except ValueError:  # http.client quotes the header that it does not like
+                    raise self._unsendable() from None
                 with closing(answer):
                     if not bare or answer.status_code >= 400:
                         self._check(answer, turn, redirects, bare)
                     self._budget.succeeded()
                     return receive(answer)
-            except _TRANSPORT_ERRORS as error:
+            except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
                 raise self._unreachable(error) from None
 
     def _check(self, answer: requests.Response, turn: int, redirects: bool, bare: bool) -> None:
@@ -785,6 +781,13 @@ class HttpSession:
             again=again,
         )
 
+    def _unsendable(self) -> RequestFailed:
+        return RequestFailed(
+            f"the request to {self.system} cannot be made: check {self.setting}, and the credentials"
+            " for characters that do not belong there",
+            lasting=True,
+        )
+
     def _unreachable(self, error: Exception) -> RequestFailed:
         """What happened, in words of our own: the error's hold the address with its query."""
         if "CERTIFICATE_VERIFY_FAILED" in str(error):
@@ -821,8 +824,13 @@ class _Redirect(NamedTuple):
     url: str
 
 
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Keeps requests from preparing for a redirect, even where it does not follow it."""
+
+
 def _session(connections: int, ca_file: str | None) -> requests.Session:
-    session = requests.Session()
+    session = _Session()
     session.trust_env = False
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.verify = ca_file or True
@@ -837,7 +845,8 @@ def _pause(state: tenacity.RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome else None
     if isinstance(error, RequestFailed) and error.throttled:
         return 0.0  # the budget lets nobody through before it is time
-    return tenacity.wait_exponential_jitter(FIRST_PAUSE, LONGEST_PAUSE, jitter=FIRST_PAUSE)(state)
+    growing = tenacity.wait_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE)
+    return growing(state) + random.uniform(0, FIRST_PAUSE)  # noqa: S311
 
 
 def _is_html(answer: requests.Response) -> bool:

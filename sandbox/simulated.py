@@ -353,7 +353,7 @@ class SimulatedSystem:
                     server.socket, server_side=True, do_handshake_on_connect=False
                 )
             self._servers[host] = server
-            threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+            threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
     def __exit__(self, *error: object) -> None:
