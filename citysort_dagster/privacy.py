@@ -41,6 +41,8 @@ def keep_private() -> None:
 
 def _record(*arguments: Any, **more: Any) -> logging.LogRecord:
     record = _new_record(*arguments, **more)
-    if record.levelno < logging.ERROR and record.name.partition(".")[0] in TALKATIVE:
+    # logging.makeLogRecord makes an empty one and fills it in itself.
+    unfinished = record.name is None
+    if not unfinished and record.levelno < logging.ERROR and record.name.partition(".")[0] in TALKATIVE:
         record.msg, record.args, record.exc_info, record.stack_info = HIDDEN, None, None, None
     return record

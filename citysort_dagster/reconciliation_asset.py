@@ -66,7 +66,8 @@ def _reconcile(
         with SourceConnector(name).open(installation) as connector:
             return reconcile(installation.database, name, connector, context.run.run_id, max_lost_share)
     except (ConnectorError, dg.Failure) as error:
-        return Reconciliation(name, 0, 0, 0, 0, str(error))
+        reason = str(error).removeprefix(f"Source {name}: ").rstrip(".")
+        return Reconciliation(name, 0, 0, 0, 0, reason)
 
 
 def _table(found: Sequence[Reconciliation]) -> str:

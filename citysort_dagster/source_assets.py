@@ -103,7 +103,7 @@ class SourceConnector:
         try:
             connector = connector_for(source, installation.settings)
         except ConfigurationError as error:
-            raise _failure(self.source, str(error)) from None
+            raise _failure(self.source, str(error).removeprefix(f"source {self.source}: ")) from None
         try:
             try:
                 yield connector
