@@ -15,6 +15,7 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.request import urlopen
 
 from citysort_dagster.server_process import ServerError, ServerProcess, free_ports
 
@@ -38,6 +39,7 @@ class S3Server:
     access_key: str
     secret_key: str = field(repr=False)
     region: str = REGION
+    metrics_url: str = ""
 
     def client(self) -> S3Client:
         """A boto3 client of this server, for several threads at once; always the same one."""
@@ -61,6 +63,13 @@ class S3Server:
                 max_pool_connections=16,
             ),
         )
+
+    def requests(self) -> int:
+        """How many requests of S3 it has answered."""
+        with urlopen(self.metrics_url, timeout=10) as answer:  # noqa: S310 - our own http:// address
+            lines = answer.read().decode().splitlines()
+        counted = [line for line in lines if line.startswith("SeaweedFS_s3_request_total{")]
+        return int(sum(float(line.rpartition(" ")[2]) for line in counted))
 
     def create_bucket(self, name: str) -> None:
         """Makes a bucket; one that is there already stays as it is."""
@@ -100,8 +109,13 @@ def _started() -> tuple[ServerProcess, S3Server]:
 
 
 def _start(program: Path, folder: Path) -> tuple[ServerProcess, S3Server]:
-    master, master_grpc, volume, volume_grpc, filer, filer_grpc, port, s3_grpc = free_ports(8)
-    server = S3Server(f"http://127.0.0.1:{port}", "sandbox", secrets.token_urlsafe(24))
+    master, master_grpc, volume, volume_grpc, filer, filer_grpc, port, s3_grpc, metrics = free_ports(9)
+    server = S3Server(
+        f"http://127.0.0.1:{port}",
+        "sandbox",
+        secrets.token_urlsafe(24),
+        metrics_url=f"http://127.0.0.1:{metrics}/metrics",
+    )
     identities = _private_json(folder / "identities.json", _identities(server))
     roles = _private_json(folder / "roles.json", _roles())
     # The server puts these sockets there whatever its settings say.
@@ -124,6 +138,7 @@ def _start(program: Path, folder: Path) -> tuple[ServerProcess, S3Server]:
             "-ip.bind=127.0.0.1",
             "-master.peers=none",
             "-master.telemetry=false",
+            f"-metricsPort={metrics}",
             f"-master.port={master}",
             f"-master.port.grpc={master_grpc}",
             f"-volume.port={volume}",

@@ -25,6 +25,7 @@ from citysort_dagster.files import (
     LocalFiles,
     Staging,
     StoredFileMissing,
+    WholeDisk,
     clean_name,
     open_file_store,
     stored_path,
@@ -187,6 +188,31 @@ def test_local_files_are_private_and_a_batch_lands_in_many_folders(tmp_path: Pat
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
 
 
+def test_only_disks_that_are_known_to_keep_everything_at_once_are_asked_to(tmp_path: Path) -> None:
+    assert WholeDisk(Path("/proc")).sync() is False
+    known = WholeDisk(tmp_path)
+    (tmp_path / "file").write_bytes(b"x")
+    assert known.sync() is known.sync()
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_files_are_published_whichever_way_the_disk_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    asked = 0
+    original = WholeDisk.sync
+
+    def sync(disk: WholeDisk) -> bool:
+        nonlocal asked
+        asked += 1
+        return original(disk) and at_once
+
+    monkeypatch.setattr(WholeDisk, "sync", sync)
+    store = LocalFiles(tmp_path / "files")
+    publish(store, {"aa/x": b"x", "bb/y": b"y"})
+    assert (read(store, "aa/x"), read(store, "bb/y"), asked) == (b"x", b"y", 2)
+
+
 def test_a_disk_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "files").write_text("a file where the folder should be")
     store = LocalFiles(tmp_path / "files" / "below")
@@ -286,9 +312,9 @@ def test_clean_names_are_harmless(name: str) -> None:
 
 @settings(deadline=None)
 @given(st.uuids(), st.text(max_size=300))
-def test_stored_paths_have_one_component_below_two_folders(number: uuid.UUID, name: str) -> None:
-    first, second, last = stored_path(str(number), name).split("/")
-    assert (first, second) == (str(number)[:2], str(number)[2:4])
+def test_stored_paths_have_one_component_below_a_folder(number: uuid.UUID, name: str) -> None:
+    folder, last = stored_path(str(number), name).split("/")
+    assert folder == str(number)[:2]
     assert last.startswith(f"{number}_")
     assert len(last.encode()) <= 255
 
