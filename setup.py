@@ -39,6 +39,7 @@ setup(
         "dagster>=1.13,<1.14",
         "dagster-postgres>=0.29,<0.30",
         "dagster-webserver>=1.13,<1.14",
+        "google-cloud-storage>=3.1,<4",
         "kreuzberg>=4,<5",
         "obstore>=0.9,<1",
         "psutil>=5.9",

@@ -16,6 +16,8 @@ from connectors.base import ConfigurationError, Connector
 
 CONNECTOR_TYPES: Mapping[str, str] = {
     "amazon_s3": "connectors.amazon_s3:AmazonS3",
+    "google_cloud_storage": "connectors.google_cloud_storage:GoogleCloudStorage",
+    "jira": "connectors.jira:Jira",
     "mysql": "connectors.mysql:MySQL",
     "postgresql": "connectors.postgresql:PostgreSQL",
     "servicenow": "connectors.servicenow:ServiceNow",
