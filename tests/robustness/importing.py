@@ -1,0 +1,162 @@
+"""Imports in processes of their own, which can be killed: at any moment, or at an exact step."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from multiprocessing.synchronize import Event as StartSignal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from citysort_dagster.files import FileStoreError, open_file_store
+from citysort_dagster.import_batch import Counts, ImportRequest
+from citysort_dagster.importer import Importer
+from citysort_dagster.partitions import Calendar
+from citysort_dagster.store.database import Database, DatabaseError
+from connectors.base import ConfigurationError, Window
+from tests.importer.folder_connector import Folder
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.robustness.importing"])
+
+STEPS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "fcntl.flock", "open"}
+"""The audit events that count as steps: https://docs.python.org/3/library/audit_events.html."""
+
+
+EVERYTHING = Window()
+
+
+@dataclass(frozen=True)
+class Task:
+    """One import, by everything that another process needs to do it."""
+
+    source: str
+    database_url: str
+    data: Path
+    calendar: tuple[str, date, datetime]
+    folder: Path
+    settings: dict[str, Any] = field(default_factory=dict)
+    window: Window = EVERYTHING
+    run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+
+class Ended(NamedTuple):
+    """How an import in another process ended: what it counted, or the sentence that it ended with."""
+
+    counts: Counts
+    incomplete: str | None
+    error: str | None
+
+
+def do(task: Task, prepare: Callable[[Database], None] = lambda database: None) -> Ended:
+    """The import itself, in this process."""
+    database = Database(task.database_url)
+    prepare(database)
+    files = open_file_store(str(task.data / "files"), task.data / "incoming")
+    length, start, now = task.calendar
+    calendar = Calendar(length, start, now)  # type: ignore[arg-type]
+    request = ImportRequest(task.source, task.run_id, task.window, calendar.between(task.window))
+    connector = Folder(path=str(task.folder), **task.settings)
+    importer = Importer(request, connector, database, files, calendar)
+    error = None
+    try:
+        for _ in importer.run():
+            pass
+    except (ConfigurationError, DatabaseError, FileStoreError) as problem:
+        error = str(problem)
+    database.close()
+    return Ended(importer.summary.counts, importer.summary.incomplete, error)
+
+
+class Importing:
+    """An import under way in another process."""
+
+    def __init__(self, process: ForkServerProcess, answer: Connection) -> None:
+        self._process = process
+        self._answer = answer
+
+    def kill_after(self, seconds: float) -> bool:
+        """Kills it then (SIGKILL), or finds that it has ended; returns whether it was killed."""
+        self._process.join(seconds)
+        self._process.kill()
+        return self.was_killed()
+
+    def was_killed(self) -> bool:
+        """Waits for its end; False when it ended by itself."""
+        self._process.join()
+        code = self._process.exitcode
+        self._process.close()
+        self._answer.close()
+        assert code in (0, -signal.SIGKILL), code
+        return code != 0
+
+    def is_alive(self) -> bool:
+        return self._process.is_alive()
+
+    def ended(self) -> Ended:
+        """Waits for its end, which is its own."""
+        answer: Ended = self._answer.recv()
+        assert not self.was_killed()
+        return answer
+
+
+def begin(task: Task, at: StartSignal | None = None) -> Importing:
+    """Begins an import in another process; with a signal, once that is given."""
+    return _begin(_work, task, at)
+
+
+def begin_to_die(task: Task, step: int) -> Importing:
+    """Begins an import that kills itself just before this step: a change of the file system below
+    `data`, a statement or a commit. Steps are counted from 1."""
+    return _begin(_die, task, step)
+
+
+def _begin(work: Callable[..., None], *arguments: Any) -> Importing:
+    receiver, sender = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=work, args=(sender, *arguments))
+    process.start()
+    sender.close()
+    return Importing(process, receiver)
+
+
+def _work(answer: Connection, task: Task, at: StartSignal | None) -> None:
+    if at is not None:
+        at.wait()
+    answer.send(do(task))
+
+
+def _die(answer: Connection, task: Task, step: int) -> None:
+    taken = 0
+
+    def count() -> None:
+        nonlocal taken
+        taken += 1
+        if taken == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    answer.send(do(task, lambda database: _on_each_step(database, task.data, count)))
+
+
+def _on_each_step(database: Database, data: Path, tell: Callable[[], None]) -> None:
+    below = str(data)
+
+    def look(event: str, arguments: tuple[Any, ...]) -> None:
+        if event not in STEPS:
+            return
+        if event == "open" and not str(arguments[0]).startswith(below):
+            return
+        tell()
+
+    sys.addaudithook(look)
+    for name in ("before_cursor_execute", "commit"):
+        sa.event.listen(database.engine, name, lambda *_: tell())
