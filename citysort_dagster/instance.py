@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import dagster as dg
@@ -27,13 +30,24 @@ UNFINISHED = [
 PROJECT_ROOT = Path(__file__).parent.parent
 
 
-def prepare_dagster_home(settings: Settings) -> Path:
-    """Makes the folder that DAGSTER_HOME names, puts dagster.yaml there and sets the variable."""
+@contextmanager
+def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance of an installation, whose home is made when it is not there yet.
+
+    Sets DAGSTER_HOME for this process.
+    """
     home = settings.dagster_home
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    shutil.copyfile(PROJECT_ROOT / "dagster.yaml", home / "dagster.yaml")
     os.environ["DAGSTER_HOME"] = str(home)
-    return home
+    with ExitStack() as stack:
+        # Several processes that make Dagster's tables at once leave them unusable.
+        with (home / "opening").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            copy = home / "dagster.yaml.new"
+            shutil.copyfile(PROJECT_ROOT / "dagster.yaml", copy)
+            copy.replace(home / "dagster.yaml")
+            instance = stack.enter_context(dg.DagsterInstance.get())
+        yield instance
 
 
 def this_process() -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta, timezone
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ import sqlalchemy as sa
 
 from citysort_dagster.import_batch import Counts
 from citysort_dagster.installation import Installation, open_installation
-from citysort_dagster.instance import PROCESS_TAG, prepare_dagster_home, this_process
+from citysort_dagster.instance import PROCESS_TAG, open_instance, this_process
 from citysort_dagster.source_configs import known_source
 from citysort_dagster.store import documents
 from citysort_dagster.store.models import AuditEvent, Import, ImportFailure
@@ -84,7 +83,7 @@ def import_source(
         op = source_assets.asset_key(name).to_python_identifier()
         token = source_assets.on_progress.set(on_progress)
         try:
-            with _instance(installation) as instance:
+            with open_instance(installation.settings) as instance:
                 _wait_for_others(instance, name, on_wait)
                 run_id, failure = _execute(
                     instance,
@@ -101,7 +100,7 @@ def cancel_waiting_imports(installation: Installation, source: str) -> int:
     """Ends the runs that wait in the queue to import a source that has been removed; how many."""
     from citysort_dagster.automation import imports_under_way
 
-    with _instance(installation) as instance:
+    with open_instance(installation.settings) as instance:
         waiting = [
             run for run in imports_under_way(instance, source) if run.status == dg.DagsterRunStatus.QUEUED
         ]
@@ -120,7 +119,7 @@ def process() -> ProcessOutcome:
         keys = [key for key in installation.calendar.keys if key in waiting]
         if not keys:
             return ProcessOutcome(None, 0, None)
-        with _instance(installation) as instance:
+        with open_instance(installation.settings) as instance:
             run_id, failure = _execute(instance, INGESTION_JOB, tags=partition_range_tags(keys))
         return ProcessOutcome(run_id, sum(waiting.values()), failure)
 
@@ -151,7 +150,7 @@ def reconcile_source(name: str, max_lost_share: float | None = None) -> Reconcil
         config: dict[str, Any] = {"sources": [name]}
         if max_lost_share is not None:
             config["max_lost_share"] = max_lost_share
-        with _instance(installation) as instance:
+        with open_instance(installation.settings) as instance:
             run_id, failure = _execute(
                 instance, RECONCILIATION_JOB, {}, {"ops": {"reconciliation": {"config": config}}}
             )
@@ -161,13 +160,6 @@ def reconcile_source(name: str, max_lost_share: float | None = None) -> Reconcil
         return ReconcileOutcome(
             run_id, counts.get("gone from the source", 0), counts.get("back at the source", 0), failure
         )
-
-
-@contextmanager
-def _instance(installation: Installation) -> Iterator[dg.DagsterInstance]:
-    prepare_dagster_home(installation.settings)
-    with dg.DagsterInstance.get() as instance:
-        yield instance
 
 
 def _wait_for_others(instance: dg.DagsterInstance, source: str, on_wait: Callable[[str], None]) -> None:

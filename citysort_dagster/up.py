@@ -16,7 +16,7 @@ from types import FrameType
 import requests
 
 from citysort_dagster.installation import open_installation
-from citysort_dagster.instance import PROJECT_ROOT, prepare_dagster_home
+from citysort_dagster.instance import PROJECT_ROOT, open_instance
 from citysort_dagster.reload import running_url
 from citysort_dagster.server_process import ServerError, ServerProcess
 from citysort_dagster.settings import Settings
@@ -56,8 +56,9 @@ def run(settings: Settings, host: str, port: int) -> None:
 def running(settings: Settings, host: str, port: int) -> Iterator[dict[str, ServerProcess]]:
     """The webserver and the daemon, answering; both are stopped in the end. Raises UpError."""
     check_can_run(settings, host, port)
-    with open_installation():
-        home = prepare_dagster_home(settings)
+    # Both databases are there, and up to date, before several processes open them.
+    with open_installation(), open_instance(settings):
+        pass
     workspace = ["-w", str(PROJECT_ROOT / "workspace.yaml")]
     programs = Path(sys.executable).parent
     commands: dict[str, list[str | Path]] = {
@@ -65,7 +66,7 @@ def running(settings: Settings, host: str, port: int) -> Iterator[dict[str, Serv
         "daemon": [programs / "dagster-daemon", "run", *workspace],
     }
     environment = {
-        "DAGSTER_HOME": str(home),
+        "DAGSTER_HOME": str(settings.dagster_home),
         "CITYSORT_DATA_DIR": str(settings.data_dir),
         "PYTHONPATH": os.pathsep.join(filter(None, (str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")))),
     }
