@@ -163,10 +163,11 @@ class ServiceNow(HttpConnector):
 
     def _documents(self, http: HttpSession, window: Window) -> Generator[ExternalDocument, None, None]:
         records: dict[str, Row] | None = None
-        first = True
+        first = nothing_seen = True
         for found, total in self._pages(
             http, ATTACHMENTS, self._conditions(window), NEWEST_FIRST, ATTACHMENTS_PER_PAGE
         ):
+            nothing_seen = nothing_seen and not found
             # ServiceNow leaves out what it does not understand of a query: the answer may hold more.
             ours = [
                 row
@@ -185,6 +186,8 @@ class ServiceNow(HttpConnector):
                 record = of_page.get(str(row.get("table_sys_id")))
                 if record is not None or not self.query:
                     yield self._document(row, record)
+        if nothing_seen and window.start is None:
+            self._probe(http)  # an unknown table, or missing rights, look like this too
 
     def _download(self, http: HttpSession, document: ExternalDocument, into: BinaryIO) -> Download:
         html = (document.content_type or "").startswith("text/html") or document.filename.lower().endswith(

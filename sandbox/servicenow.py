@@ -64,7 +64,7 @@ class SimulatedServiceNow(SimulatedSystem):
         self.invalid_query_returns_no_rows = False
         """The property glide.invalid_query.returns_no_rows; False is ServiceNow's own default."""
         self._tokens: set[str] = set()
-        self._replayed: Answer | None = None
+        self._former: dict[str, Answer] = {}
 
     # Content.
 
@@ -212,8 +212,8 @@ class SimulatedServiceNow(SimulatedSystem):
         return answer
 
     def _listing(self, request: Request, name: str, stored: Iterable[Row], default_limit: int) -> Answer:
-        if self._replayed is not None and self.misbehaves("repeat_token", name):
-            return self._replayed
+        if self.misbehaves("repeat_token", name) and name in self._former:
+            return self._former[name]
         try:
             limit = int(request.query.get("sysparm_limit", default_limit))
             offset = int(request.query.get("sysparm_offset", 0))
@@ -234,9 +234,10 @@ class SimulatedServiceNow(SimulatedSystem):
             answer = self.problem(404, "No Record found", "Record doesn't exist or ACL restricts the record")
             answer.headers |= headers
             return answer
-        self._replayed = Answer.json({"result": visible})
-        self._replayed.headers |= headers
-        return Answer(200, self._replayed.body, dict(self._replayed.headers))
+        answer = Answer.json({"result": visible})
+        answer.headers |= headers
+        self._former[name] = answer
+        return Answer(200, answer.body, dict(answer.headers))
 
     # Errors.
 

@@ -56,7 +56,7 @@ Kind = Literal[
     "fail",  # `status` (500)
     "reset",  # the connection, before the answer or after `at_byte` of its body
     "truncate",  # the body at `at_byte`, in the middle by default
-    "corrupt",  # one byte of the body
+    "corrupt",  # one byte of the body, of JSON so that it is none any more
     "login_page",  # 200 and a web page
     "slow",  # waits `seconds` before it answers
     "change",  # calls `then` before it answers
@@ -592,7 +592,9 @@ class _Connection(BaseHTTPRequestHandler):
         body, end = answer.body, len(answer.body)
         if due is not None and due.kind == "corrupt" and body:
             middle = len(body) // 2
-            body = body[:middle] + bytes([body[middle] ^ 0x55]) + body[middle + 1 :]
+            is_json = answer.headers.get("Content-Type") == "application/json"
+            spoilt = 0 if is_json else body[middle] ^ 0x55
+            body = body[:middle] + bytes([spoilt]) + body[middle + 1 :]
         elif due is not None and due.kind in ("truncate", "reset"):
             end = len(body) // 2 if due.at_byte is None else due.at_byte
         self.send_response_only(answer.status)
