@@ -16,7 +16,6 @@ from connectors.base import (
     Download,
     ExternalDocument,
     ListingIncomplete,
-    NotImported,
     Window,
     secret,
 )
@@ -249,8 +248,8 @@ class ServiceNow(HttpConnector):
             )
         if answer.status_code == 403:
             return RequestFailed(
-                f"{where} refuses access: allow this account the REST APIs for tables and attachments,"
-                f" and the table {self.table_name} access via web services",
+                f"{where} refuses access: allow this account the REST APIs for tables and attachments"
+                f" (role snc_platform_rest_api_access), and the table {self.table_name} web services",
                 lasting=True,
             )
         if answer.status_code == 400 and "invalid table" in _error(answer):
@@ -403,7 +402,6 @@ class ServiceNow(HttpConnector):
         digest = str(row.get("hash") or "").lower()
         kind = {64: "sha256", 32: "md5"}.get(len(digest)) if re.fullmatch("[0-9a-f]+", digest) else None
         size = str(row.get("size_bytes") or "")
-        state = row.get("state")
         return ExternalDocument(
             external_id=row["sys_id"],
             version=digest if kind else f"{row['sys_updated_on']} {size}",
@@ -420,9 +418,6 @@ class ServiceNow(HttpConnector):
                 "short_description": record and record.get("short_description"),
                 "created_at": row.get("sys_created_on"),
             },
-            not_imported=NotImported(f"ServiceNow does not hand it out yet (state {state})")
-            if state in ("pending", "not_available")
-            else None,
         )
 
 

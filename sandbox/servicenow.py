@@ -93,7 +93,7 @@ class SimulatedServiceNow(SimulatedSystem):
         **fields: Any,
     ) -> Document:
         """`fields`: `record` (sys_id), `table` (where the record is, `incident`), `hash` ("sha256",
-        "md5" or "none"), `state`."""
+        "md5" or "none")."""
         with self.lock:
             table = fields.setdefault("table", "incident")
             if "record" not in fields:
@@ -120,7 +120,7 @@ class SimulatedServiceNow(SimulatedSystem):
             "compressed": "true",
             "download_link": f"{self.url()}/api/now/attachment/{document.id}/file",
             "hash": document.fields["_digest"],
-            "state": document.fields.get("state", "available"),
+            "state": "available",
             "sys_created_on": _stamp(document.created_at),
             "sys_updated_on": _stamp(document.modified_at),
             "sys_mod_count": str(document.version - 1),

@@ -451,13 +451,6 @@ def test_hashes(instance: SimulatedServiceNow, kind: str, algorithms: list[str])
             content(connector, listed)
 
 
-def test_what_the_instance_does_not_hand_out_yet(instance: SimulatedServiceNow) -> None:
-    fill(instance, 1, state="pending")
-    (listed,) = connect(instance).list_documents()
-    assert listed.not_imported is not None
-    assert (listed.not_imported.refused, "pending" in listed.not_imported.reason) == (False, True)
-
-
 # The records.
 
 
