@@ -29,7 +29,7 @@ from connectors.base import (
     download_verified,
 )
 from sandbox.s3 import PUBLIC_BUCKET, READER_ROLE, S3Server
-from tests.object_store_proxy import Exchange, Proxy, proxy
+from tests.object_store_proxy import Exchange, Proxy, nothing, proxy
 
 CANARY = "canary-never-to-be-seen"
 MANY = 1_005
@@ -436,7 +436,7 @@ def test_refusals_are_told_in_our_own_words(
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({}, "amazon_s3: bucket_name: "),
+        ({}, "amazon_s3 needs the setting bucket_name"),
         ({"bucket_name": "b", "access_key_id": "x"}, "only of use together"),
         ({"bucket_name": "bucket", "access_key_id": "x"}, "only of use together"),
         ({"bucket_name": "bucket", "secret_access_key": CANARY}, "only of use together"),
@@ -464,7 +464,7 @@ def test_refusals_are_told_in_our_own_words(
             {"bucket_name": "bucket", "endpoint_url": "http://store.example.org"},
             "must be an https:// address",
         ),
-        ({"bucket_name": "bucket", "endpoint_url": f"https://u:{CANARY}@host"}, "without credentials"),
+        ({"bucket_name": "bucket", "endpoint_url": f"https://u:{CANARY}@host"}, "an address with a password"),
         ({"bucket_name": "bucket", "endpoint_url": f"https://host/?sig={CANARY}"}, "without credentials"),
         ({"bucket_name": "bucket", "endpoint_url": "ftp://127.0.0.1"}, "must be an https:// address"),
         ({"bucket_name": "bucket", "endpoint_url": "127.0.0.1:9000"}, "must be an https:// address"),
@@ -739,7 +739,7 @@ def test_a_server_that_cannot_go_on_fails_instead_of_repeating(
     put(s3_server, bucket, "a.bin", body)
     connector = connect(s3_server, bucket, endpoint_url=front.endpoint_url)
     document = only(connector)
-    breaks = cut(2_500_000)
+    breaks = cut(2_500_000, 2_500_000)
 
     def ignore_range(exchange: Exchange) -> None:
         breaks(exchange)
@@ -794,6 +794,67 @@ def test_spoilt_bytes_are_noticed_by_the_md5_in_the_etag(
         content(connector, document)
 
 
+def test_bytes_spoilt_once_are_read_again(s3_server: S3Server, bucket: str, front: Proxy) -> None:
+    put(s3_server, bucket, "a.txt", b"the right bytes")
+    connector = connect(s3_server, bucket, endpoint_url=front.endpoint_url)
+    document = only(connector)
+    spoilt = spoil()
+
+    def once(exchange: Exchange) -> None:
+        spoilt(exchange)
+        front.after = nothing
+
+    front.after = once
+    assert content(connector, document) == b"the right bytes"
+    assert len([exchange for exchange in front.seen if is_download(exchange)]) == 2
+
+
+def test_small_plain_objects_take_one_request_each(s3_server: S3Server, bucket: str, front: Proxy) -> None:
+    for name in ("a", "b"):
+        put(s3_server, bucket, name, name.encode() * 1_000_000)
+    connector = connect(s3_server, bucket, endpoint_url=front.endpoint_url)
+    for document in connector.list_documents():
+        assert content(connector, document) == document.filename.encode() * 1_000_000
+    downloads = [exchange for exchange in front.seen if is_download(exchange)]
+    assert len(downloads) == 2
+    assert all("if-match" in exchange.headers for exchange in downloads)
+
+
+def test_of_a_bucket_under_kms_only_the_first_object_is_read_twice(
+    s3_server: S3Server, bucket: str, front: Proxy
+) -> None:
+    for name in ("a", "b", "c"):
+        put(s3_server, bucket, name, name.encode())
+    connector = connect(s3_server, bucket, endpoint_url=front.endpoint_url)
+    documents = list(connector.list_documents())
+    front.after = spoil(x_amz_server_side_encryption="aws:kms")
+    assert [content(connector, document) for document in documents] == [b"X", b"X", b"X"]
+    assert len([exchange for exchange in front.seen if is_download(exchange)]) == 4
+
+
+def test_a_busy_server_is_left_to_the_client_that_slows_down(
+    s3_server: S3Server, bucket: str, front: Proxy
+) -> None:
+    for name in ("a", "b", "c"):
+        put(s3_server, bucket, name, name.encode())
+    connector = connect(s3_server, bucket, endpoint_url=front.endpoint_url)
+    documents = list(connector.list_documents())
+
+    def busy_once(exchange: Exchange) -> None:
+        answering(503, error_xml("SlowDown"))(exchange)
+        front.before = nothing
+
+    front.before = busy_once
+    assert [content(connector, document) for document in documents] == [b"a", b"b", b"c"]
+    downloads = [exchange for exchange in front.seen if is_download(exchange)]
+    assert [("x-amz-checksum-mode" in exchange.headers) for exchange in downloads] == [
+        False,
+        True,
+        True,
+        True,
+    ]
+
+
 @pytest.mark.parametrize("algorithm", ["CRC32", "SHA1", "SHA256"])
 def test_spoilt_bytes_are_noticed_by_a_declared_checksum(
     s3_server: S3Server, bucket: str, front: Proxy, algorithm: Any
@@ -805,8 +866,8 @@ def test_spoilt_bytes_are_noticed_by_a_declared_checksum(
     with pytest.raises(DownloadFailed, match="do not have the checksum that Amazon S3 declares"):
         content(connector, document)
     downloads = [exchange for exchange in front.seen if is_download(exchange)]
-    assert f"x-amz-checksum-{algorithm.lower()}" in downloads[0].answer_headers
-    assert len(downloads) == 1
+    assert f"x-amz-checksum-{algorithm.lower()}" in downloads[-1].answer_headers
+    assert len(downloads) == 2
 
 
 @pytest.mark.parametrize(
