@@ -126,7 +126,7 @@ def assert_one_clean_sentence(sentence: str, error: BaseException | None = None)
     assert "\n" not in sentence
     assert not sentence.startswith("An error occurred")
     if error is not None:
-        assert error.__suppress_context__
+        assert error.__suppress_context__ or error.__context__ is None
 
 
 # Listing
