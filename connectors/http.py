@@ -879,7 +879,7 @@ def _download(answer: requests.Response) -> Download:
     encoded = answer.headers.get("Content-Encoding", "identity") != "identity"
     return Download(
         # What servers say when they do not know.
-        content_type=None if said.startswith(("application/octet-stream", "binary/")) else said or None,
+        content_type=None if said.startswith(("application/octet", "binary/")) else said or None,
         size=int(length) if length.isdigit() and not encoded else None,
     )
 

@@ -16,10 +16,12 @@ from connectors.base import ConfigurationError, Connector
 
 CONNECTOR_TYPES: Mapping[str, str] = {
     "amazon_s3": "connectors.amazon_s3:AmazonS3",
+    "confluence": "connectors.confluence:Confluence",
     "google_cloud_storage": "connectors.google_cloud_storage:GoogleCloudStorage",
     "jira": "connectors.jira:Jira",
     "mysql": "connectors.mysql:MySQL",
     "postgresql": "connectors.postgresql:PostgreSQL",
+    "salesforce": "connectors.salesforce:Salesforce",
     "servicenow": "connectors.servicenow:ServiceNow",
     "sqlite": "connectors.sqlite:SQLite",
 }
