@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping
@@ -254,6 +255,8 @@ class GoogleCloudStorage(Connector):
     def _make_client(self) -> Any:
         from google.cloud import storage  # type: ignore[import-untyped]
 
+        # Else the library asks for the bucket itself, beside each listing, which takes another right.
+        os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
         credentials = self._credentials()
         endpoint = (self.endpoint_url or GOOGLE).rstrip("/")
         return storage.Client(
@@ -303,6 +306,7 @@ class GoogleCloudStorage(Connector):
         """What happened and what to do, in words of our own: messages of others may hold secrets."""
         import requests
         from google.auth import exceptions as auth
+        from urllib3.exceptions import HTTPError
 
         where = f"bucket {self.bucket_name}" + (f" at {self.endpoint_url}" if self.endpoint_url else "")
         error = _cause(error)
@@ -316,6 +320,8 @@ class GoogleCloudStorage(Connector):
             return f"{where} leads to another address, which is not followed: check endpoint_url"
         if isinstance(error, requests.exceptions.SSLError):
             return f"{where} has no certificate that this machine trusts: check endpoint_url and the network"
+        if isinstance(error, HTTPError):
+            return f"{where} breaks the connection off again and again: check the network"
         return f"{where} cannot be reached: check endpoint_url and the network"
 
     def _refusal(self, status: int, said: str, permission: str) -> str:
@@ -540,7 +546,14 @@ def _cause(error: Exception) -> Exception:
 
 
 def _status(error: Exception) -> int:
-    return int(getattr(_cause(error), "code", None) or 0)
+    """The HTTP status of an answer that is an error, else 0."""
+    from google.api_core.exceptions import GoogleAPICallError
+    from google.cloud.storage.exceptions import InvalidResponse  # type: ignore[import-untyped]
+
+    error = _cause(error)
+    if isinstance(error, GoogleAPICallError):
+        return int(error.code or 0)
+    return int(error.response.status_code) if isinstance(error, InvalidResponse) else 0
 
 
 def _said(error: Exception) -> str:
@@ -552,16 +565,12 @@ def _is_passing(error: Exception) -> bool:
     """Whether it may well be over by the next import, with the same settings."""
     import requests
     from google.auth.exceptions import RefreshError, TransportError
+    from urllib3.exceptions import HTTPError
 
     error = _cause(error)
     if status := _status(error):
         return status in (408, 429) or status >= 500
     if isinstance(error, RefreshError):
         return bool(error.retryable)
-    passing = (
-        requests.ConnectionError,
-        requests.Timeout,
-        requests.exceptions.ChunkedEncodingError,
-        TransportError,
-    )
+    passing = requests.ConnectionError, requests.Timeout, HTTPError, TransportError
     return isinstance(error, passing) and not isinstance(error, requests.exceptions.SSLError)
