@@ -94,7 +94,11 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 @pytest.fixture
 def city(database: Database, tmp_path: Path) -> City:
-    folder = tmp_path / "source"
+    return make_city(database, tmp_path / "source", tmp_path)
+
+
+def make_city(database: Database, folder: Path, data: Path) -> City:
+    """A source folder, made and configured."""
     folder.mkdir()
     at = now()
     row = {
@@ -109,4 +113,4 @@ def city(database: Database, tmp_path: Path) -> City:
         "updated_at": at,
     }
     database.write(lambda connection: connection.execute(sa.insert(ConnectorConfig), [row]))
-    return City(folder, tmp_path, database)
+    return City(folder, data, database)
