@@ -272,12 +272,10 @@ class Importer:
 
     def _lookup(self, documents: Sequence[ExternalDocument]) -> Mapping[str, Known]:
         ids = {document.external_id for document in documents if _is_text(document.external_id)}
-        with self._database.read() as connection:
-            return sync_log.lookup(connection, self.request.source, ids)
+        return self._database.fetch(lambda connection: sync_log.lookup(connection, self.request.source, ids))
 
     def _committed_paths(self, paths: Sequence[str]) -> set[str]:
-        with self._database.read() as connection:
-            return sync_log.committed_paths(connection, paths)
+        return self._database.fetch(lambda connection: sync_log.committed_paths(connection, paths))
 
     def _end(self) -> ImportEnd:
         window = self.request.window or Window()

@@ -54,6 +54,15 @@ class Database:
         with _for_people(), self.engine.connect() as connection:
             yield connection
 
+    def fetch(self, work: Callable[[sa.Connection], T]) -> T:
+        """The result of `work`, which only reads; tried again as `write` does."""
+
+        def reading() -> T:
+            with self.engine.connect() as connection:
+                return work(connection)
+
+        return _again(reading)
+
     def write(self, work: Callable[[sa.Connection], T]) -> T:
         """The result of `work`, done in one transaction.
 
@@ -61,12 +70,6 @@ class Database:
         may be called several times, even after a commit whose answer was lost: it must notice what
         is already there. Raises DatabaseError when the database stays out of reach.
         """
-        retrying = Retrying(
-            retry=retry_if_exception(_is_passing),
-            wait=wait_random_exponential(multiplier=0.1, max=5),
-            stop=stop_after_delay(_RETRY_SECONDS),
-            reraise=True,
-        )
 
         def transaction() -> T:
             with (
@@ -75,8 +78,7 @@ class Database:
             ):
                 return work(connection)
 
-        with _for_people():
-            return retrying(transaction)
+        return _again(transaction)
 
     def migrate(self) -> None:
         """Brings the tables up to date; safe when several processes start at once.
@@ -130,6 +132,18 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     # A transaction that reads first and writes later cannot wait for a lock: take it at once.
     write = connection.get_execution_options().get("citysort_write", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _again(attempt: Callable[[], T]) -> T:
+    """What `attempt` returns, tried again while what ails the database may pass."""
+    retrying = Retrying(
+        retry=retry_if_exception(_is_passing),
+        wait=wait_random_exponential(multiplier=0.1, max=5),
+        stop=stop_after_delay(_RETRY_SECONDS),
+        reraise=True,
+    )
+    with _for_people():
+        return retrying(attempt)
 
 
 def _is_passing(error: BaseException) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import uuid
@@ -110,9 +111,10 @@ class Importing:
         return answer
 
 
-def begin(task: Task, at: StartSignal | None = None) -> Importing:
-    """Begins an import in another process; with a signal, once that is given."""
-    return _begin(_work, task, at)
+def begin(task: Task, at: StartSignal | None = None, largest_file: int | None = None) -> Importing:
+    """Begins an import in another process; with a signal, once that is given. It may write no file
+    larger than that."""
+    return _begin(_work, task, at, largest_file)
 
 
 def begin_to_die(task: Task, step: int) -> Importing:
@@ -129,7 +131,9 @@ def _begin(work: Callable[..., None], *arguments: Any) -> Importing:
     return Importing(process, receiver)
 
 
-def _work(answer: Connection, task: Task, at: StartSignal | None) -> None:
+def _work(answer: Connection, task: Task, at: StartSignal | None, largest_file: int | None) -> None:
+    if largest_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     if at is not None:
         at.wait()
     answer.send(do(task))

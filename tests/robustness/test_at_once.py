@@ -1,0 +1,155 @@
+"""Imports at once from several processes, and a database that is restarted or locked under them."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from citysort_dagster.store.database import Database
+from citysort_dagster.store.models import Document
+from connectors.base import Window
+from sandbox import postgresql
+from tests.importer.conftest import make_city
+from tests.robustness.conftest import Town
+from tests.robustness.importing import CONTEXT, Importing, begin
+
+PROCESSES = 8
+DOCUMENTS = 240
+
+
+def month(number: int) -> datetime:
+    return datetime(2026, number, 1, tzinfo=timezone.utc)
+
+
+OVERLAPPING = [
+    Window(),
+    Window(),
+    Window(None, month(4)),
+    Window(month(2), month(5)),
+    Window(month(3), None),
+    Window(month(1), month(7)),
+    Window(month(2), month(3)),
+    Window(),
+]
+
+
+def test_eight_imports_of_the_same_source_at_once(town: Town) -> None:
+    names = [f"{number}.txt" for number in range(DOCUMENTS)]
+    for changed in (names, names[:100]):
+        town.change(changed)
+        start = CONTEXT.Event()
+        under_way = [begin(town.task(window), start) for window in OVERLAPPING]
+        start.set()
+        ended = [importing.ended() for importing in under_way]
+        assert [one.error for one in ended] == [None] * PROCESSES
+        assert sum(one.counts.imported for one in ended) == len(changed)
+        assert sum(one.counts.failed for one in ended) == 0
+        for one in ended:
+            assert one.counts.listed == one.counts.imported + one.counts.skipped
+        town.assert_whole()
+
+
+def test_eight_imports_at_once_half_of_which_are_killed(town: Town) -> None:
+    town.change([f"{number}.txt" for number in range(DOCUMENTS)])
+    for _ in range(5):
+        start = CONTEXT.Event()
+        under_way = [begin(town.task(window), start) for window in OVERLAPPING]
+        start.set()
+        for importing in under_way[:4]:
+            importing.kill_after(town.random.uniform(0, 0.2))
+        ended = [importing.ended() for importing in under_way[4:]]
+        assert [one.error for one in ended] == [None] * 4
+        town.change_some(0.2)
+    town.city.run()
+    town.assert_whole()
+
+
+@pytest.fixture
+def server() -> Iterator[postgresql.PostgreSQLServer]:
+    """A server of its own: it is restarted."""
+    with postgresql.postgresql_server() as made:
+        yield made
+
+
+@pytest.fixture
+def restarted(server: postgresql.PostgreSQLServer, tmp_path: Path) -> Iterator[Town]:
+    database = Database(server.create_database().render_as_string(hide_password=False))
+    database.migrate()
+    yield Town(make_city(database, tmp_path / "source", tmp_path))
+    database.close()
+
+
+def test_a_database_restarted_in_the_middle_is_waited_for(
+    restarted: Town, server: postgresql.PostgreSQLServer
+) -> None:
+    restarted.change([f"{number}.txt" for number in range(600)])
+    importing = begin(restarted.task())
+    for committed in (1, 200):
+        wait_until_committed(restarted, committed, importing)
+        if postgresql.VARIABLE in os.environ:
+            server.disconnect_clients(str(restarted.city.database.url.database))
+        else:
+            server.restart()
+    ended = importing.ended()
+    assert (ended.error, ended.incomplete) == (None, None)
+    assert (ended.counts.imported, ended.counts.skipped, ended.counts.failed) == (600, 0, 0)
+    restarted.assert_whole()
+
+
+def test_connections_that_break_at_any_moment_lose_and_double_nothing(
+    restarted: Town, server: postgresql.PostgreSQLServer
+) -> None:
+    restarted.change([f"{number}.txt" for number in range(600)])
+    importing = begin(restarted.task())
+    broken = 0
+    while importing.is_alive() and broken < 8:
+        broken += server.disconnect_clients(str(restarted.city.database.url.database))
+        time.sleep(restarted.random.uniform(0, 0.3))
+    ended = importing.ended()
+    assert broken
+    assert (ended.error, ended.incomplete) == (None, None)
+    assert (ended.counts.imported, ended.counts.skipped, ended.counts.failed) == (600, 0, 0)
+    restarted.assert_whole()
+
+
+def test_a_database_locked_for_seconds_is_waited_for(town: Town) -> None:
+    town.change([f"{number}.txt" for number in range(300)])
+    importing = begin(town.task())
+    wait_until_committed(town, 1, importing)
+    for _ in range(3):
+        with locked(town):
+            time.sleep(0.7)
+        time.sleep(0.1)
+    ended = importing.ended()
+    assert (ended.error, ended.counts.imported, ended.counts.failed) == (None, 300, 0)
+    town.assert_whole()
+
+
+def wait_until_committed(town: Town, count: int, importing: Importing) -> None:
+    while len(town.city.rows(Document.id)) < count:
+        assert importing.is_alive()
+
+
+@contextmanager
+def locked(town: Town) -> Iterator[None]:
+    """No other connection can write as long."""
+    database = town.city.database
+    if database.is_sqlite:
+        with closing(sqlite3.connect(str(database.url.database), isolation_level=None, timeout=60)) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            yield
+            holder.execute("ROLLBACK")
+        return
+    with database.engine.begin() as connection:
+        connection.execute(
+            sa.text("LOCK TABLE documents, connector_sync_log, audit_events IN EXCLUSIVE MODE")
+        )
+        yield
