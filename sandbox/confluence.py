@@ -80,6 +80,8 @@ class SimulatedConfluence(SimulatedAtlassian):
         """Keys of spaces that the account may not view."""
         self.v2_status: int | None = None
         """What the second version of the API answers, where it is not there."""
+        self.lists_in_parameters: Literal["understood", "refused", "first"] = "understood"
+        """What becomes of `id=1,2`."""
         self.gateway_prefix = False
         """Whether links to the next page carry the prefix of the gateway."""
         self.time_zone: tzinfo = timezone(timedelta(hours=-8))
@@ -168,9 +170,9 @@ class SimulatedConfluence(SimulatedAtlassian):
             (int(space.id), space)
             for space in self.spaces_by_key.values()
             if space.key not in self.hidden
-            and _among(request, "ids", space.id)
-            and _among(request, "keys", space.key)
-            and _among(request, "status", space.status)
+            and self._among(request, "ids", space.id)
+            and self._among(request, "keys", space.key)
+            and self._among(request, "status", space.status)
         ]
         return self._page(
             request,
@@ -206,8 +208,8 @@ class SimulatedConfluence(SimulatedAtlassian):
             if place.kind == kind
             and self._readable(place)
             and place.status in ("current", "archived")
-            and _among(request, "id", place.id)
-            and _among(request, "space-id", place.space.id)
+            and self._among(request, "id", place.id)
+            and self._among(request, "space-id", place.space.id)
         ]
         return self._page(request, f"{kind}s", sorted(found, key=lambda one: one[0]), _place, 25)
 
@@ -224,6 +226,10 @@ class SimulatedConfluence(SimulatedAtlassian):
         """A page of what is sorted by the first of each pair, downwards or upwards."""
         if self.v2_status is not None:
             return self._v2_problem(self.v2_status, "Not there")
+        if self.lists_in_parameters == "refused" and any(
+            "," in request.query.get(one, "") for one in ("id", "ids", "keys")
+        ):
+            return self._v2_problem(400, "Provided value is not the correct type")
         asked, cursor = request.query.get("limit", str(default)), request.query.get("cursor")
         if not asked.isdigit() or not 1 <= int(asked) <= MOST_ROWS:
             return self._v2_problem(400, f"Provided value for 'limit' must be between 1 and {MOST_ROWS}")
@@ -366,6 +372,12 @@ class SimulatedConfluence(SimulatedAtlassian):
         place = self.places.get(document.fields["place"] or "")
         return place is None or self._readable(place)
 
+    def _among(self, request: Request, name: str, value: str) -> bool:
+        if name not in request.query:
+            return True
+        values = request.query[name].split(",")
+        return value in (values if self.lists_in_parameters == "understood" else values[:1])
+
     def _cursor(self, name: str, after: Any) -> str:
         made = secrets.token_urlsafe(24)
         self._cursors[made] = (name, after)
@@ -420,10 +432,6 @@ class SimulatedConfluence(SimulatedAtlassian):
             except ValueError:
                 continue
         raise QueryError(f"'{text}' is not a date")
-
-
-def _among(request: Request, name: str, value: str) -> bool:
-    return name not in request.query or value in request.query[name].split(",")
 
 
 def _place(place: Place) -> dict[str, Any]:

@@ -214,6 +214,19 @@ def test_spaces(either: SimulatedConfluence) -> None:
     assert len(listed(connect(either))) == 304
 
 
+@pytest.mark.parametrize("lists", ["refused", "first"])
+def test_a_site_that_does_not_look_up_several_at_a_time(site: SimulatedConfluence, lists: Any) -> None:
+    wanted = fill(site, 3, space="HR") + fill(site, 2, space="LAW", kind="blogpost")
+    fill(site, 2, space="OTHER")
+    site.lists_in_parameters = lists
+    assert listed(connect(site, space_key="HR,LAW")).keys() == set(wanted)
+    assert {document.metadata["space"] for document in listed(connect(site)).values()} == {
+        "HR",
+        "LAW",
+        "OTHER",
+    }
+
+
 def test_blog_posts_and_custom_content(either: SimulatedConfluence) -> None:
     (page,) = fill(either, 1)
     (post,) = fill(either, 1, kind="blogpost", space="HR")
