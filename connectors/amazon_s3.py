@@ -446,7 +446,7 @@ class AmazonS3(Connector):
             )
         if isinstance(error, _credential_errors()):
             return "the credentials of the AWS configuration or machine could not be obtained: renew or correct them"
-        if isinstance(error, ResponseParserError):
+        if isinstance(error, ResponseParserError | RecursionError):
             return f"{where} answered with something that is not a listing: check endpoint_url"
         if isinstance(error, vendor.ConnectionError | vendor.HTTPClientError):
             return f"{where} cannot be reached: check endpoint_url, region and the network"
@@ -654,7 +654,8 @@ def _vendor_errors() -> tuple[type[Exception], ...]:
     from botocore.parsers import ResponseParserError
     from urllib3.exceptions import HTTPError
 
-    return BotoCoreError, ClientError, ResponseParserError, HTTPError, OSError
+    # Redirected, botocore asks for the bucket's region; redirected again, it never stops asking.
+    return BotoCoreError, ClientError, ResponseParserError, HTTPError, OSError, RecursionError
 
 
 def _credential_errors() -> tuple[type[Exception], ...]:

@@ -416,6 +416,7 @@ def test_settings_that_do_not_work_are_named(
         (400, error_xml(f"Unheard of {CANARY}"), r"answered an error \(status 400\)"),
         (403, b"", "refuses access"),
         (200, b"<html>a login page</html>", "not a listing: check endpoint_url"),
+        (302, b"<html>the way to the login page</html>", "not a listing: check endpoint_url"),
         (200, b"", "not a listing: check endpoint_url"),
     ],
 )
