@@ -9,10 +9,10 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 from functools import cached_property
-from operator import ge, gt, le, lt
+from operator import eq, ge, gt, le, lt, ne
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -77,8 +77,12 @@ class SimulatedSalesforce(SimulatedSystem):
         self.requests_allowed = 100_000
         self.requests_used = 0
         self.rows_per_batch = 2_000
-        self.links_to = "api"
-        """The host in the links to further rows, and in instance_url."""
+        self.links_to: str | None = None
+        """The address in links to further rows; they have none by default."""
+        self.other_instance: str | None = None
+        """The instance_url that comes with a token, where it is not this address."""
+        self.busy_for = 0
+        """So many requests are refused because too many others are under way."""
         self.records: dict[str, tuple[str, str]] = {}
         """Type and name, by id."""
         self._tokens: set[str] = set()
@@ -179,6 +183,11 @@ class SimulatedSalesforce(SimulatedSystem):
         if self.requests_used >= self.requests_allowed:
             return self._refused(403, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.")
         self.requests_used += 1
+        if self.busy_for:
+            self.busy_for -= 1
+            return self._refused(
+                403, "REQUEST_LIMIT_EXCEEDED", "ConcurrentRequests (Concurrent API Requests) Limit exceeded."
+            )
         return None
 
     @route("POST", "/services/oauth2/token", parameters=set(), public=True)
@@ -210,7 +219,7 @@ class SimulatedSalesforce(SimulatedSystem):
                 "access_token": made,
                 "signature": secrets.token_urlsafe(32),
                 "scope": "api",
-                "instance_url": self.url(self.links_to),
+                "instance_url": self.other_instance or self.url(),
                 "id": f"{AUDIENCE}/id/00DQm0000000001EAA/005Qm0000000001EAA",
                 "token_type": "Bearer",
                 "issued_at": str(int(time.time() * 1000)),
@@ -258,7 +267,7 @@ class SimulatedSalesforce(SimulatedSystem):
             fields = dict(FIELDS)
             if float(version) >= LONG_SIZES_SINCE:
                 fields["ContentVersion"] = FIELDS["ContentVersion"] | {"ContentSizeLong"}
-            found, counted = _evaluated(request.query.get("q", ""), self._tables(), fields)
+            found, counted = _evaluated(request.query.get("q", ""), self._table, fields)
         except _Refusal as refusal:
             return self._refused(refusal.status, refusal.code, refusal.message)
         if counted:
@@ -299,8 +308,13 @@ class SimulatedSalesforce(SimulatedSystem):
 
     def _batch(self, version: str, cursor: str, start: int, name: str) -> Answer:
         found = self._cursors[cursor]
-        end = start if self.misbehaves("thin_page", name) else start + self.rows_per_batch
-        following = start if self.misbehaves("repeat_token", name) else end
+        end = following = start + self.rows_per_batch
+        if self.misbehaves("thin_page", name):
+            end = following = start
+            cursor = self._id("query")
+            self._cursors[cursor] = found
+        elif self.misbehaves("repeat_token", name):
+            following = start
         body: dict[str, Any] = {
             "totalSize": len(found),
             "done": following >= len(found),
@@ -308,7 +322,7 @@ class SimulatedSalesforce(SimulatedSystem):
         }
         if not body["done"]:
             link = f"/services/data/v{version}/query/{cursor}-{following}"
-            body["nextRecordsUrl"] = link if self.links_to == "api" else self.url(self.links_to) + link
+            body["nextRecordsUrl"] = (self.links_to or "") + link
         return self._answered(body)
 
     def _check_version(self, version: str) -> None:
@@ -320,22 +334,25 @@ class SimulatedSalesforce(SimulatedSystem):
 
     # Tables.
 
-    def _tables(self) -> dict[str, list[Row]]:
-        tables: dict[str, list[Row]] = {
-            "ContentVersion": [],
-            "ContentDocumentLink": [],
-            "Attachment": [],
-            "UserPermissionAccess": [{"PermissionsQueryAllFiles": self.query_all_files}],
-        }
-        for document in self.documents.values():
-            if document.fields["kind"] == "attachment":
-                tables["Attachment"].append(self._attachment(document))
-            elif self.query_all_files or not document.fields.get("library"):
-                tables["ContentVersion"] += self._versions(document)
-                tables["ContentDocumentLink"] += self._links(document)
-        for name in self.hidden_objects:
-            tables.pop(name, None)
-        return tables
+    def _table(self, name: str) -> list[Row]:
+        if name in self.hidden_objects or name not in FIELDS:
+            raise _Refusal(400, "INVALID_TYPE", f"sObject type '{name}' is not supported.")
+        if name == "UserPermissionAccess":
+            return [{"PermissionsQueryAllFiles": self.query_all_files}]
+        if name == "Attachment":
+            return [
+                self._attachment(document)
+                for document in self.documents.values()
+                if document.fields["kind"] == "attachment"
+            ]
+        rows = self._versions if name == "ContentVersion" else self._links
+        return [
+            row
+            for document in self.documents.values()
+            if document.fields["kind"] != "attachment"
+            and (self.query_all_files or not document.fields.get("library"))
+            for row in rows(document)
+        ]
 
     def _versions(self, document: Document) -> Iterator[Row]:
         kind, versions = document.fields["kind"], document.fields["versions"]
@@ -502,7 +519,7 @@ def _malformed(where: str) -> _Refusal:
 
 
 def _evaluated(
-    query: str, tables: Mapping[str, list[Row]], fields: Mapping[str, set[str]]
+    query: str, rows: Callable[[str], list[Row]], fields: Mapping[str, set[str]]
 ) -> tuple[list[Row], bool]:
     """The rows as they are sent, and whether only their number was asked for."""
     words = _Words(query)
@@ -511,9 +528,7 @@ def _evaluated(
     selected = [] if counted else words.names()
     words.needs("FROM")
     table = words.name()
-    if table not in tables:
-        raise _Refusal(400, "INVALID_TYPE", f"sObject type '{table}' is not supported.")
-    found = tables[table]
+    found = rows(table)
     conditions: list[tuple[str, str, list[Any]]] = []
     if words.takes("WHERE"):
         conditions.append(_condition(words))
@@ -543,7 +558,8 @@ def _evaluated(
         )
     for field, operator, wanted in conditions:
         _check_types(field, wanted)
-        found = [row for row in found if _holds(row.get(field), operator, wanted)]
+        test = _test(operator, wanted)
+        found = [row for row in found if test(row.get(field))]
     for field, descending in reversed(sorting):
         found = sorted(found, key=lambda row, field=field: row[field], reverse=descending)  # type: ignore[misc]
     return [_sent(table, row, selected) for row in found[:limit]], counted
@@ -631,14 +647,15 @@ def _check_types(field: str, wanted: list[Any]) -> None:
             )
 
 
-def _holds(value: Any, operator: str, wanted: list[Any]) -> bool:
+def _test(operator: str, wanted: list[Any]) -> Callable[[Any], bool]:
     if operator == "IN":
-        return value in wanted
+        among = set(wanted)
+        return lambda value: value in among
+    compare = {"=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}[operator]
+    (other,) = wanted
     if operator in ("=", "!="):
-        return bool(value == wanted[0]) == (operator == "=")
-    if value is None or wanted[0] is None:
-        return False
-    return bool({"<": lt, "<=": le, ">": gt, ">=": ge}[operator](value, wanted[0]))
+        return lambda value: bool(compare(value, other))
+    return lambda value: None not in (value, other) and bool(compare(value, other))
 
 
 def _sent(table: str, row: Row, selected: list[str]) -> Row:
