@@ -156,12 +156,13 @@ def _look(installation: Installation, name: str) -> tuple[dg.RunRequest | None, 
 
 
 def _refresh_partitions(installation: Installation, name: str) -> Sequence[str]:
-    """From the watermark less the overlap to the present; all when there is no watermark."""
-    watermark = known_source(installation.database, name).watermark
+    """The present one; all when the source was never listed whole.
+
+    The refresh lists from the watermark on, which may be years ago, and materializes further
+    partitions only where it finds something: each partition of a run costs time.
+    """
     keys = installation.calendar.keys
-    if watermark is None:
-        return keys
-    return keys[keys.index(installation.calendar.key_of(watermark - OVERLAP)) :]
+    return keys if known_source(installation.database, name).watermark is None else keys[-1:]
 
 
 @dg.sensor(

@@ -246,36 +246,39 @@ def _import(
         request, connector, installation.database, installation.files, calendar, on_progress.get()
     )
     began = time.monotonic()
-    last: str | None = None
+    summary = importer.summary
+    complete: list[str] = []  # the last of them is told with the totals
+    failure = None
     try:
         for partition in importer.run():
-            if last is not None:
-                yield _materialization(context, source, installation, importer.summary, last, {})
-            last = partition
+            counts = summary.partitions.get(partition, Counts())
+            if partition not in keys and not (counts.imported or counts.failed):
+                continue
+            if complete:
+                yield _materialization(source, context, installation, summary, complete[-1], {})
+            complete.append(partition)
     except ConfigurationError as error:
+        failure = str(error)
+    except DatabaseError as error:
         raise _failure(source, str(error)) from None
-    summary = importer.summary
-    totals = _totals(installation, source, summary.counts, time.monotonic() - began)
     if summary.incomplete:
-        if last is not None:
-            yield _materialization(context, source, installation, summary, last, {})
-        raise _failure(
-            source,
+        failure = (
             f"the listing broke off ({summary.incomplete}); {summary.counts.imported} of the documents listed "
-            "before were imported, the next import goes on from there",
-            {**totals, "problems": _problems(summary, None)},
+            "before were imported, the next import goes on from there"
         )
+    totals = _totals(installation, source, summary.counts, time.monotonic() - began)
+    if complete:
+        yield _materialization(source, context, installation, summary, complete[-1], totals)
+    if failure is not None:
+        raise _failure(source, failure, {**totals, "problems": _problems(summary, None)})
     if summary.limited:
         context.log.warning(
             f"Source {source}: cut short by the limit of {config.limit} documents; there are more to import."
         )
-        for partition in sorted(summary.partitions):
+        for partition in sorted(set(summary.partitions) - set(complete)):
             yield _materialization(
-                context, source, installation, summary, partition, {"cut_short_by_limit": True, **totals}
+                source, context, installation, summary, partition, {"cut_short_by_limit": True, **totals}
             )
-        return
-    if last is not None:
-        yield _materialization(context, source, installation, summary, last, totals)
 
 
 def _partitions(context: dg.AssetExecutionContext, calendar: Calendar) -> Sequence[str]:
@@ -313,8 +316,7 @@ def _narrow(
         watermark = known_source(installation.database, source).watermark
         if watermark is None:
             return asked, partitions
-        start = watermark - OVERLAP
-        return Window(max(start, asked.start) if asked.start else start, asked.end), partitions
+        return Window(watermark - OVERLAP, asked.end), partitions
     starts = [start for start in (_day(config.date_from), asked.start) if start]
     ends = [end for end in (_day(config.date_to, after=True), asked.end) if end]
     return Window(max(starts, default=None), min(ends, default=None)), partitions
@@ -332,8 +334,8 @@ def _day(text: str | None, after: bool = False) -> datetime | None:
 
 
 def _materialization(
-    context: dg.AssetExecutionContext,
     source: str,
+    context: dg.AssetExecutionContext,
     installation: Installation,
     summary: ImportSummary,
     partition: str,

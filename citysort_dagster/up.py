@@ -20,6 +20,8 @@ from citysort_dagster.instance import PROJECT_ROOT, open_instance
 from citysort_dagster.reload import running_url
 from citysort_dagster.server_process import ServerError, ServerProcess
 from citysort_dagster.settings import Settings
+from citysort_dagster.source_assets import resource_key
+from citysort_dagster.source_configs import load_sources
 
 WATCH_SECONDS = 1.0
 
@@ -57,8 +59,10 @@ def running(settings: Settings, host: str, port: int) -> Iterator[dict[str, Serv
     """The webserver and the daemon, answering; both are stopped in the end. Raises UpError."""
     check_can_run(settings, host, port)
     # Both databases are there, and up to date, before several processes open them.
-    with open_installation(), open_instance(settings):
-        pass
+    with open_installation() as installation, open_instance(settings) as instance:
+        for source in load_sources(installation.database):
+            # Dagster learns of a pool from its first run, which is too late when two are launched at once.
+            instance.event_log_storage.initialize_concurrency_limit_to_default(resource_key(source.name))
     workspace = ["-w", str(PROJECT_ROOT / "workspace.yaml")]
     programs = Path(sys.executable).parent
     commands: dict[str, list[str | Path]] = {
