@@ -157,9 +157,7 @@ class SQLConnector(Connector):
         try:
             ZoneInfo(name)
         except (OSError, ValueError, LookupError):
-            raise ValueError(
-                f"there is no time zone {name!r}; use an IANA name such as Europe/Berlin"
-            ) from None
+            raise ValueError("there is no such time zone; use an IANA name such as Europe/Berlin") from None
         return name
 
     @model_validator(mode="after")
