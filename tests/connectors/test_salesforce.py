@@ -881,7 +881,7 @@ def test_a_used_up_quota_is_not_hammered_at_by_downloads(city: SimulatedSalesfor
 # The budget.
 
 
-def test_an_unchanged_source_of_ten_thousand_documents_costs_three_requests(
+def test_a_refresh_of_ten_thousand_unchanged_documents_takes_three_requests(
     city: SimulatedSalesforce,
 ) -> None:
     account = city.add_record("Account", "A")
