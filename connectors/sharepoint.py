@@ -1,0 +1,574 @@
+"""Files of the document libraries of a SharePoint Online site."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Generator, Mapping
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar, NamedTuple
+from urllib.parse import quote, unquote, urlsplit
+
+import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from dateutil.parser import isoparse
+from pydantic import Field, field_validator, model_validator
+
+from connectors.base import (
+    ConfigurationError,
+    Download,
+    DownloadFailed,
+    DownloadRefused,
+    ExternalDocument,
+    ListingIncomplete,
+    NotImported,
+    Window,
+    secret,
+)
+from connectors.http import (
+    Bearer,
+    HttpConnector,
+    HttpSession,
+    Page,
+    RequestFailed,
+    Token,
+    check_url,
+    link_in,
+    rows,
+)
+from connectors.quickxorhash import QuickXorHash
+
+ITEMS_PER_PAGE = 1_000
+LONGEST_LOOK_BACK = timedelta(days=30)
+"""Delta takes a time instead of a token, for two months back or four, depending on whom one asks."""
+MOST_STARTS = 3
+MOST_LEVELS = 400
+"""Folders inside folders: an address has 400 characters."""
+PROPERTIES = (
+    "id,name,size,eTag,createdDateTime,lastModifiedDateTime,webUrl,"
+    "root,file,folder,package,deleted,malware,parentReference"
+)
+REWRITTEN = frozenset(
+    {"doc", "docm", "docx", "dot", "dotm", "dotx", "pot", "potm", "potx", "pps", "ppsm", "ppsx", "ppt"}
+    | {"pptm", "pptx", "xla", "xlam", "xls", "xlsb", "xlsm", "xlsx", "xlt", "xltm", "xltx"}
+    | {"vsd", "vsdm", "vsdx", "pub", "mpp", "one", "onetoc2", "htm", "html", "aspx"}
+)
+"""SharePoint writes the columns of the library into these, so their size and hash may be those of other
+bytes than it sends. https://github.com/OneDrive/onedrive-api-docs/issues/1066"""
+
+LOGIN_ERRORS = {
+    7000215: "does not accept client_secret: enter the value of the secret, not its id",
+    7000222: "says that client_secret has expired: create a new one, or better a certificate",
+    700016: "knows no application {client_id} in the tenant {tenant_id}: check client_id and tenant_id",
+    7000229: "has no enterprise application for {client_id} in the tenant: an administrator must consent to it",
+    7000112: "says that the application {client_id} is disabled: an administrator must enable it",
+    90002: "has no tenant {tenant_id}: check tenant_id, and authority_url where the tenant is in a national cloud",
+    900023: "has no tenant {tenant_id}: check tenant_id",
+    700027: "does not accept the certificate: upload it to the application, and check thumbprint, and that it"
+    " has not expired",
+    700030: "does not accept the certificate: upload it to the application",
+    1000502: "says that the certificate has expired or is not valid yet: upload a new one",
+    700024: "says that the signed request is too old or of the future: check the clock of this machine",
+    700023: "says that the signed request is for somebody else: check authority_url and tenant_id",
+    500011: "does not know {graph_url} in the tenant: check graph_url and authority_url, which must be of one cloud",
+    53003: "blocks the application by a conditional access policy: an administrator must allow this machine",
+}
+"""https://learn.microsoft.com/en-us/entra/identity-platform/reference-error-codes"""
+
+Row = dict[str, Any]
+
+
+class Library(NamedTuple):
+    """A document library. `start` is the item that a listing starts at: the root, or a folder."""
+
+    id: str
+    name: str
+    segment: str
+    start: str = "root"
+
+    def path(self, item: str | None = None) -> str:
+        """The path of an item, None: of the one to start at."""
+        item = item or self.start
+        return f"/drives/{quote(self.id, safe='!')}/" + ("root" if item == "root" else f"items/{quote(item)}")
+
+
+class SharePoint(HttpConnector):
+    """Every file of the document libraries of a site, through Microsoft Graph.
+
+    Listings are delta queries, the only ones that are complete while others write:
+    https://learn.microsoft.com/en-us/graph/api/driveitem-delta
+    """
+
+    connector_type: ClassVar[str] = "sharepoint"
+    kind: ClassVar[str] = "sharepoint"
+    windowed: ClassVar[bool] = True
+
+    site_url: str = Field(description="Address of the site: https://TENANT.sharepoint.com/sites/NAME.")
+    tenant_id: str = Field(description="Directory (tenant) id, or a domain of the tenant.")
+    client_id: str = Field(description="Application (client) id.")
+    client_secret: str | None = secret("Client secret of the application. A certificate is safer.")
+    certificate: str | None = secret(
+        "Private key in PEM, or a file with it. With its certificate after it, no thumbprint is needed."
+    )
+    thumbprint: str | None = Field(
+        default=None, description="SHA-1 thumbprint of the certificate, as the portal shows it."
+    )
+    library_name: list[str] = Field(
+        default_factory=list,
+        description="Name of the document library, or of several. Empty: all of the site.",
+    )
+    folder: str | None = Field(
+        default=None, description="Folder in the library, such as Permits/2026. Empty: the whole library."
+    )
+    authority_url: str = Field(
+        default="https://login.microsoftonline.com",
+        description="Where the application signs in; another in national clouds.",
+    )
+    graph_url: str = Field(
+        default="https://graph.microsoft.com",
+        description="Address of Microsoft Graph; another in national clouds.",
+    )
+
+    @field_validator("site_url", "authority_url", "graph_url")
+    @classmethod
+    def _usable_address(cls, url: str) -> str:
+        url = check_url(url)
+        if not url.startswith("https://"):
+            raise ValueError("must be an https:// address")
+        return url
+
+    @field_validator("tenant_id")
+    @classmethod
+    def _one_tenant(cls, tenant: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}", tenant) or tenant.lower() in (
+            "common",
+            "organizations",
+            "consumers",
+        ):
+            raise ValueError("must be the id of one tenant, or a domain of it")
+        return tenant
+
+    @field_validator("client_id")
+    @classmethod
+    def _an_id(cls, client_id: str) -> str:
+        if not re.fullmatch(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", client_id):
+            raise ValueError(
+                "must be the application (client) id, such as 01234567-89ab-cdef-0123-456789abcdef"
+            )
+        return client_id
+
+    @field_validator("thumbprint")
+    @classmethod
+    def _sha1(cls, thumbprint: str | None) -> str | None:
+        thumbprint = re.sub(r"[\s:]", "", thumbprint or "").upper()
+        if thumbprint and not re.fullmatch("[0-9A-F]{40}", thumbprint):
+            raise ValueError("must be the SHA-1 thumbprint of the certificate: 40 hex digits")
+        return thumbprint or None
+
+    @field_validator("library_name", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value or []
+
+    @field_validator("folder")
+    @classmethod
+    def _inside(cls, folder: str | None) -> str | None:
+        folder = (folder or "").strip("/")
+        if any(part in ("", ".", "..") for part in folder.split("/")) and folder:
+            raise ValueError("must be the path of a folder inside the library, such as Permits/2026")
+        return folder or None
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> SharePoint:
+        if bool(self.client_secret) == bool(self.certificate):
+            raise ValueError("needs either client_secret or certificate")
+        return self
+
+    # What an HttpConnector needs.
+
+    def _open(self) -> HttpSession:
+        credential = self._credential()
+        return HttpSession(
+            f"Microsoft Graph ({urlsplit(self.graph_url).hostname})",
+            f"{self.graph_url}/v1.0",
+            setting="graph_url",
+            auth=Bearer(lambda: self._token(credential)),
+            judge=self._judge,
+            **self.session_options(),
+        )
+
+    def _probe(self, http: HttpSession) -> str:
+        libraries = self._libraries(http)
+        for library in libraries:
+            http.json("GET", f"{library.path()}/delta", params={"token": "latest", "$select": "id"})
+        where = f" the folder {self.folder} of" if self.folder else ""
+        names = ", ".join(library.name for library in libraries)
+        return f"{http.system} answers and lists{where} {names} of {self.site_url}"
+
+    def _documents(self, http: HttpSession, window: Window) -> Generator[ExternalDocument, None, None]:
+        for library in self._libraries(http):
+            yield from self._of_library(http, library, window)
+
+    def _download(self, http: HttpSession, document: ExternalDocument, into: BinaryIO) -> Download:
+        drive, _, item = document.external_id.partition("/")
+        path = Library(drive, "", "").path(item)
+        html = _ending(document.filename) in ("htm", "html", "aspx")
+        digested = _Digested(into)
+        try:
+            download = http.download(f"{path}/content", digested, html=html)  # type: ignore[arg-type]
+        except RequestFailed as failure:
+            if _code(failure.body) == "malwareDetected":
+                raise DownloadRefused("SharePoint has found malware in it") from None
+            if digested.begun or failure.status not in (401, 403, 404, 410):
+                raise
+            # The address that Graph leads to lives for minutes, and may have ended on the way.
+            download = http.download(f"{path}/content", digested, html=html)  # type: ignore[arg-type]
+        stated = document.metadata.get("quick_xor_hash")
+        if stated == digested.hash.base64():
+            return download
+        if stated and _ending(document.filename) not in REWRITTEN:
+            raise DownloadFailed("the quickXorHash of the bytes that arrived is not the stated one")
+        if _version(http.json("GET", path, params={"$select": PROPERTIES})) != document.version:
+            raise DownloadFailed("changed since it was listed")
+        return download
+
+    # Signing in.
+
+    def _credential(self) -> str | dict[str, str]:
+        """What MSAL takes. Raises ConfigurationError when it is no key."""
+        if self.client_secret:
+            return self.client_secret
+        pem = str(self.certificate).replace("\\n", "\n")
+        if "-----BEGIN" not in pem:
+            try:
+                pem = Path(pem).read_text()
+            except (OSError, ValueError):
+                raise ConfigurationError(
+                    "certificate is neither a key in PEM nor a file that can be read"
+                ) from None
+        try:
+            load_pem_private_key(pem.encode(), None)
+        except TypeError:
+            raise ConfigurationError(
+                "the private key in certificate has a passphrase: store it without one"
+            ) from None
+        except ValueError:
+            raise ConfigurationError("certificate holds no private key in PEM (a .pfx is none)") from None
+        held = re.search(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", pem, re.DOTALL)
+        if held is None:
+            if not self.thumbprint:
+                raise ConfigurationError("certificate holds only the private key: thumbprint is needed, too")
+            return {"private_key": pem, "thumbprint": self.thumbprint}
+        try:
+            found = x509.load_pem_x509_certificate(held[0].encode())
+        except ValueError:
+            raise ConfigurationError("certificate holds a certificate that cannot be read") from None
+        if found.not_valid_after_utc < datetime.now(timezone.utc):
+            raise ConfigurationError(
+                f"the certificate expired on {found.not_valid_after_utc:%Y-%m-%d}: upload a new one"
+            )
+        if self.thumbprint not in (None, found.fingerprint(hashes.SHA1()).hex().upper()):  # noqa: S303
+            raise ConfigurationError("thumbprint is not that of the certificate")
+        return {"private_key": pem, "public_certificate": held[0]}
+
+    def _token(self, credential: str | dict[str, str]) -> Token:
+        """https://learn.microsoft.com/en-us/entra/identity-platform/v2-oauth2-client-creds-grant-flow"""
+        from msal import ConfidentialClientApplication  # type: ignore[import-untyped]
+
+        http = HttpSession(
+            f"Microsoft Entra ({urlsplit(self.authority_url).hostname})",
+            self.authority_url,
+            setting="authority_url",
+            judge=self._judge_login,
+            **self.session_options(),
+        )
+        http.patient = self.session().patient
+        with closing(http):
+            try:
+                found = ConfidentialClientApplication(
+                    self.client_id,
+                    client_credential=credential,
+                    authority=f"{self.authority_url}/{self.tenant_id}",
+                    instance_discovery=False,
+                    http_client=_LoginHost(http),
+                ).acquire_token_for_client([f"{self.graph_url}/.default"])
+                return Token(found["access_token"], float(found["expires_in"]))
+            except (KeyError, TypeError, ValueError):
+                raise RequestFailed(
+                    f"{http.system} answers, but not as a login host does: check authority_url", lasting=True
+                ) from None
+
+    def _judge_login(self, answer: requests.Response) -> RequestFailed | None:
+        if answer.status_code not in (400, 401, 403, 404):
+            return None
+        body = _body(answer)
+        codes = body.get("error_codes")
+        found = re.match(r"AADSTS(\d+)", str(body.get("error_description")))
+        code = codes[0] if isinstance(codes, list) and codes else int(found[1]) if found else 0
+        what = LOGIN_ERRORS.get(
+            code, f"refuses a token (error AADSTS{code or ' unknown'}): check the application"
+        )
+        settings = {name: getattr(self, name) for name in ("client_id", "tenant_id", "graph_url")}
+        where = urlsplit(self.authority_url).hostname
+        return RequestFailed(f"Microsoft Entra ({where}) {what.format(**settings)}", lasting=True)
+
+    def _judge(self, answer: requests.Response) -> RequestFailed | None:
+        """https://learn.microsoft.com/en-us/graph/errors"""
+        status = answer.status_code
+        of_site = "/v1.0/sites/" in urlsplit(answer.url).path
+        if status == 401:
+            what = (
+                "does not accept the token: give the application Sites.Selected with consent of an administrator,"
+                " and check that tenant_id is the tenant of site_url and graph_url the Graph of its cloud"
+            )
+        elif status == 403 and _code(_body(answer)) != "malwareDetected":
+            what = (
+                f"refuses access to {self.site_url}: grant the application this site (Sites.Selected and the"
+                " role read), or give it Sites.Read.All"
+            )
+        elif status == 423:
+            what = f"says that {self.site_url} is locked: a SharePoint administrator must unlock it"
+        elif status == 404 and of_site:
+            what = (
+                f"has no site {self.site_url}, or the application may not know it: check site_url,"
+                " the address of the site and not of a library, and the grant"
+            )
+        elif status == 400 and of_site:
+            what = f"does not take {self.site_url} for a site of this tenant: check site_url and tenant_id"
+        elif status == 404:
+            what = "no longer has what was listed"
+        else:
+            return None
+        return RequestFailed(
+            f"Microsoft Graph ({urlsplit(self.graph_url).hostname}) {what}", lasting=True, status=status
+        )
+
+    # Libraries.
+
+    def _libraries(self, http: HttpSession) -> list[Library]:
+        """Those to import, by the title that people see or by their name in addresses."""
+        site = urlsplit(self.site_url)
+        path = f":{quote(unquote(site.path))}:" if site.path else ""
+        found = [
+            Library(row["id"], str(row.get("name")), unquote(str(row.get("webUrl")).rpartition("/")[2]))
+            for page in http.pages(
+                f"/sites/{site.hostname}{path}/drives",
+                {"$select": "id,name,webUrl"},
+                next_page=link_in("@odata.nextLink"),
+            )
+            for row in rows(page.body, "value")
+        ]
+        chosen = {library.id: library for library in found} if not self.library_name else {}
+        for name in self.library_name:
+            same = [one for one in found if one.name.casefold() == name.casefold()]
+            same = same or [one for one in found if one.segment.casefold() == name.casefold()]
+            if not same:
+                raise RequestFailed(
+                    f"{self.site_url} has no document library {name}; there are:"
+                    f" {', '.join(sorted(one.name for one in found)) or 'none'}",
+                    lasting=True,
+                )
+            chosen |= {one.id: one for one in same}
+        if not chosen:
+            raise RequestFailed(
+                f"{self.site_url} has no document library that the application may read", lasting=True
+            )
+        return [*chosen.values()] if self.folder is None else self._folders(http, [*chosen.values()])
+
+    def _folders(self, http: HttpSession, libraries: list[Library]) -> list[Library]:
+        """Those that have the folder, starting there."""
+        having = []
+        for library in libraries:
+            try:
+                item = http.json(
+                    "GET", f"{library.path()}:/{quote(str(self.folder))}", params={"$select": "id,folder"}
+                )
+            except RequestFailed as failure:
+                if failure.status != 404:
+                    raise
+                continue
+            if item.get("folder") is not None:
+                having.append(library._replace(start=item["id"]))
+        if not having:
+            raise RequestFailed(
+                f"there is no folder {self.folder} in {', '.join(one.name for one in libraries)}",
+                lasting=True,
+            )
+        return having
+
+    # Listing.
+
+    def _of_library(
+        self, http: HttpSession, library: Library, window: Window
+    ) -> Generator[ExternalDocument, None, None]:
+        """An item may come several times, and the last time counts: so all are awaited."""
+        items: dict[str, Row] = {}
+        broken: RequestFailed | ListingIncomplete | None = None
+        try:
+            self._enumerate(http, library, window.start, items)
+        except (RequestFailed, ListingIncomplete) as error:
+            if not items:
+                raise
+            broken = error
+        for item in items.values():
+            if item.get("deleted") is not None or (item.get("file") is None and item.get("package") is None):
+                continue
+            document = _document(library, item, items)
+            if window.includes(document.modified_at):
+                yield document
+        if broken is not None:
+            raise broken
+
+    def _enumerate(
+        self, http: HttpSession, library: Library, since: datetime | None, items: dict[str, Row]
+    ) -> None:
+        """Fills in the latest state of every item, of those changed since then where Graph still knows."""
+        whole = {"$top": str(ITEMS_PER_PAGE), "$select": PROPERTIES}
+        path, params = f"{library.path()}/delta", whole
+        if since is not None and datetime.now(timezone.utc) - since < LONGEST_LOOK_BACK:
+            params = whole | {"token": f"{since.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"}
+        for starts_left in reversed(range(MOST_STARTS)):
+            items.clear()
+            try:
+                for page in http.pages(path, params, next_page=_next_page):
+                    for row in rows(page.body, "value"):
+                        items[str(row["id"])] = row
+                return
+            except RequestFailed as failure:
+                forgotten = failure.status == 410 or (failure.status == 400 and "token" in params)
+                if not forgotten or not starts_left:
+                    raise
+                # Changes since then are no longer known: everything is listed anew.
+                anew = failure.headers.get("Location")
+                path = http.link(anew) if anew else f"{library.path()}/delta"
+                params = {} if anew else whole
+
+
+class _LoginHost:
+    """MSAL's way to the login host leads through a session of ours, which repeats, waits and judges.
+
+    https://learn.microsoft.com/en-us/python/api/msal/msal.application.confidentialclientapplication"""
+
+    class Answer(NamedTuple):
+        status_code: int
+        text: str
+        headers: Mapping[str, str]
+
+    def __init__(self, http: HttpSession) -> None:
+        self._http = http
+
+    def get(self, url: str, **how: Any) -> _LoginHost.Answer:
+        return self._asked("GET", url, **how)
+
+    def post(self, url: str, **how: Any) -> _LoginHost.Answer:
+        return self._asked("POST", url, **how)
+
+    def _asked(
+        self, method: str, url: str, params: Any = None, headers: Any = None, data: Any = None, **_: Any
+    ) -> _LoginHost.Answer:
+        page = self._http.page(method, url, params=params, headers=headers, data=data)
+        return self.Answer(200, json.dumps(page.body), page.headers)
+
+    def close(self) -> None:
+        """The session is closed by whom it belongs to."""
+
+
+class _Digested:
+    """Passes bytes on and digests them."""
+
+    def __init__(self, into: BinaryIO) -> None:
+        self._into = into
+        self.hash = QuickXorHash()
+        self.begun = False
+
+    def write(self, data: bytes) -> int:
+        self.begun = True
+        self.hash.update(data)
+        return self._into.write(data)
+
+
+def _next_page(page: Page) -> str | None:
+    link = page.body.get("@odata.nextLink")
+    if not link and not page.body.get("@odata.deltaLink"):
+        raise ListingIncomplete(
+            "the listing broke off: Microsoft Graph sent a page that is neither last nor not"
+        )
+    return link or None
+
+
+def _document(library: Library, item: Row, items: Mapping[str, Row]) -> ExternalDocument:
+    name = str(item.get("name") or item["id"])
+    not_imported = None
+    if item.get("package") is not None:
+        not_imported = NotImported(
+            "a OneNote notebook, which is no file: export it to import it", refused=True
+        )
+    elif item.get("malware") is not None:
+        not_imported = NotImported("SharePoint has found malware in it", refused=True)
+    modified = item.get("lastModifiedDateTime")
+    return ExternalDocument(
+        external_id=f"{library.id}/{item['id']}",
+        version=_version(item),
+        filename=name,
+        modified_at=isoparse(modified).astimezone(timezone.utc) if modified else None,
+        size=None if _ending(name) in REWRITTEN or item.get("package") is not None else item.get("size"),
+        content_type=(item.get("file") or {}).get("mimeType"),
+        source_url=item.get("webUrl"),
+        metadata={
+            "library": library.name,
+            "folder": _folder(item, items),
+            "quick_xor_hash": _hash(item),
+            "created_at": item.get("createdDateTime"),
+        },
+        not_imported=not_imported,
+    )
+
+
+def _folder(item: Row, items: Mapping[str, Row]) -> str | None:
+    """The path of its folder, None where a listing of changes did not bring all of them."""
+    names: list[str] = []
+    for _ in range(MOST_LEVELS):
+        parent = items.get(str((item.get("parentReference") or {}).get("id")))
+        if parent is None:
+            return None
+        if parent.get("root") is not None:
+            return "/".join(reversed(names))
+        names.append(str(parent.get("name")))
+        item = parent
+    return None
+
+
+def _version(item: Row) -> str:
+    """The hash stays when only columns are edited, the eTag does not."""
+    return _hash(item) or f"{item.get('eTag')} {item.get('size')} {item.get('lastModifiedDateTime')}"
+
+
+def _hash(item: Row) -> str | None:
+    found = ((item.get("file") or {}).get("hashes") or {}).get("quickXorHash")
+    return str(found) if found else None
+
+
+def _ending(name: str) -> str:
+    return name.rpartition(".")[2].lower()
+
+
+def _body(answer: requests.Response) -> dict[str, Any]:
+    try:
+        body = answer.json()
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _code(body: Any) -> str:
+    """Graph's name of an error, the innermost where there are several."""
+    error = body.get("error") if isinstance(body, dict) else None
+    code = ""
+    while isinstance(error, dict):
+        code = str(error.get("code") or code)
+        error = error.get("innerError") or error.get("innererror")
+    return code
