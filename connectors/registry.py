@@ -23,6 +23,7 @@ CONNECTOR_TYPES: Mapping[str, str] = {
     "postgresql": "connectors.postgresql:PostgreSQL",
     "salesforce": "connectors.salesforce:Salesforce",
     "servicenow": "connectors.servicenow:ServiceNow",
+    "sharepoint": "connectors.sharepoint:SharePoint",
     "sqlite": "connectors.sqlite:SQLite",
 }
 
