@@ -29,7 +29,9 @@ setup(
         ]
     ),
     package_data={"": ["*.yaml", "*.mako", "py.typed"]},
-    entry_points={"console_scripts": ["citysort = citysort_dagster.cli:main"]},
+    entry_points={
+        "console_scripts": ["citysort = citysort_dagster.cli:main", "sandbox = sandbox.command:main"]
+    },
     install_requires=[
         "alembic>=1.13,<2",
         "boto3>=1.36,<2",
@@ -41,6 +43,7 @@ setup(
         "dagster-webserver>=1.13,<1.14",
         "google-cloud-storage>=3.1,<4",
         "kreuzberg>=4,<5",
+        "msal>=1.35,<2",
         "obstore>=0.9,<1",
         "psutil>=5.9",
         "psycopg[binary]>=3.2,<4",

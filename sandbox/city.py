@@ -10,15 +10,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from sandbox.documents import CityDocument
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-ARCHIVE_SOURCE = "city_archive"
-BUCKET_SOURCE = "permit_scans"
 
 _SCHEMA = """
 CREATE TABLE departments (
@@ -49,11 +44,6 @@ _RETENTION = (
     ("FIN-07", "Business licenses", 7),
     ("HUM-03", "Applications for assistance", 6),
 )
-
-
-def divide(documents: Sequence[CityDocument]) -> tuple[list[CityDocument], list[CityDocument]]:
-    """Every other document for the archive, the rest for the bucket."""
-    return list(documents[::2]), list(documents[1::2])
 
 
 def build_archive(path: Path, documents: Sequence[CityDocument]) -> None:
@@ -115,44 +105,3 @@ def fill_bucket(
 
     with ThreadPoolExecutor(max_workers=8) as threads:
         return list(threads.map(put, documents))
-
-
-def demo_sources_yaml(
-    archive: Path,
-    endpoint_url: str,
-    bucket: str = "permits",
-    prefix: str = "scans/",
-    region: str = "us-east-1",
-) -> str:
-    """The text of the demo's sources.yaml. The bucket's keys are references to the environment
-    variables DEMO_S3_KEY_ID and DEMO_S3_SECRET."""
-    sources = [
-        {
-            "name": ARCHIVE_SOURCE,
-            "connector": "sqlite",
-            "config": {
-                "filepath": str(archive.absolute()),
-                "query": "SELECT record_no, file_name, mime_type, body, received_at FROM records",
-                "id_column": "record_no",
-                "filename_column": "file_name",
-                "content_column": "body",
-                "content_type_column": "mime_type",
-                "modified_column": "received_at",
-            },
-            "schedule": "0 * * * *",
-        },
-        {
-            "name": BUCKET_SOURCE,
-            "connector": "amazon_s3",
-            "config": {
-                "bucket_name": bucket,
-                "region": region,
-                "prefix": prefix,
-                "endpoint_url": endpoint_url,
-                "access_key_id": {"env": "DEMO_S3_KEY_ID"},
-                "secret_access_key": {"env": "DEMO_S3_SECRET"},
-            },
-            "schedule": "*/15 * * * *",
-        },
-    ]
-    return yaml.safe_dump({"sources": sources}, sort_keys=False, allow_unicode=True, width=110)

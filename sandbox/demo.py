@@ -2,69 +2,54 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import date, datetime, timezone
 from pathlib import Path
 
 import sqlalchemy as sa
+import yaml
 
 from citysort_dagster import up
 from citysort_dagster.cli.imports import import_now
 from citysort_dagster.cli.terminal import print_table, result, say
 from citysort_dagster.installation import Installation, open_installation
+from citysort_dagster.server_process import ServerError
 from citysort_dagster.settings import load_settings
 from citysort_dagster.source_configs import apply
 from citysort_dagster.store.models import Document, ImportFailure
-from sandbox.city import (
-    ARCHIVE_SOURCE,
-    BUCKET_SOURCE,
-    build_archive,
-    demo_sources_yaml,
-    divide,
-    fill_bucket,
-)
 from sandbox.documents import generate
-from sandbox.s3 import s3_server
+from sandbox.systems import NEED_A_SERVER, SYSTEMS, RunningSystem
 
 DATA_DIR = "data/demo"
-BUCKET = "permits"
+DOCUMENTS = 300
+CONTROL_FILE = "sandbox.json"
 
 
 def run(host: str, port: int, once: bool) -> None:
-    """Makes the city, imports its sources, takes the documents to the queues, prints what arrived
+    """Starts the city's systems, imports them, takes the documents to the queues, prints what arrived
     where, and serves the UI until Ctrl-C unless `once`.
 
     Lives in a data folder of its own, `data/demo`, unless CITYSORT_DATA_DIR names another. Raises
     what the parts it starts raise, each in one sentence.
     """
-    os.environ.setdefault("CITYSORT_DATA_DIR", DATA_DIR)
-    archive = load_settings().data_dir / "city" / "archive.db"
-    founded = _founding_day(archive)
+    use_demo_folder()
+    folder = load_settings().data_dir / "city"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    founded = _founding_day(folder)
     # The city is little more than a year old: partitions of the years before it would only take time.
     os.environ.setdefault("CITYSORT_PARTITIONS_START", f"{founded.year - 1}-01-01")
     settings = load_settings()
     if not once:
         up.check_can_run(settings, host, port)
-    with ExitStack() as stack:
-        say("Starting an S3 server on this machine …")
-        server = stack.enter_context(s3_server())
-        os.environ.update({"DEMO_S3_KEY_ID": server.access_key, "DEMO_S3_SECRET": server.secret_key})
-        documents = generate(today=founded)
-        in_archive, in_bucket = divide(documents)
-        say(
-            f"Making a city: {len(in_archive)} documents in a SQLite archive, {len(in_bucket)} in an S3 bucket …"
-        )
-        if not archive.exists():
-            build_archive(archive, in_archive)
-        server.create_bucket(BUCKET)
-        fill_bucket(server.client(), BUCKET, in_bucket)
-        sources = settings.data_dir / "city" / "sources.yaml"
-        sources.write_text(demo_sources_yaml(archive, server.endpoint_url, BUCKET), encoding="utf-8")
+    with city(folder, founded) as systems:
+        sources = folder / "sources.yaml"
         with open_installation() as installation:
-            apply(sources, installation.database)
-        for name in (ARCHIVE_SOURCE, BUCKET_SOURCE):
+            apply(sources, installation.database, prune=True)
+        for system in systems:
+            name = system.source["name"]
             say(f"Materializing sources/{name} …")
             outcome = import_now(name)
             for sentence in (outcome.incomplete, outcome.failure):
@@ -82,11 +67,47 @@ def run(host: str, port: int, once: bool) -> None:
         result(f"The sources as configured: {_shown(sources)}")
         result(f"More: CITYSORT_DATA_DIR={_shown(settings.data_dir)} citysort documents list")
         if not once:
+            result("See a new document arrive by itself: sandbox add resident_requests")
             up.run(settings, host, port)
 
 
-def _founding_day(archive: Path) -> date:
+def use_demo_folder() -> None:
+    """Has the settings name the demo's own data folder, unless they name one already."""
+    os.environ.setdefault("CITYSORT_DATA_DIR", DATA_DIR)
+
+
+@contextmanager
+def city(folder: Path, founded: date) -> Iterator[Sequence[RunningSystem]]:
+    """The city's systems, running and filled. Leaves in the folder `sources.yaml`, which describes them,
+    and, while they run, `sandbox.json`, by which the command `sandbox` reaches them."""
+    documents = generate(DOCUMENTS, today=founded)
+    systems: list[RunningSystem] = []
+    control = folder / CONTROL_FILE
+    with ExitStack() as stack:
+        for number, (name, start) in enumerate(SYSTEMS.items()):
+            share = documents[number :: len(SYSTEMS)]
+            say(f"Starting {name} with {len(share)} documents …")
+            try:
+                systems.append(stack.enter_context(start(share, folder)))
+            except ServerError:
+                if name not in NEED_A_SERVER:
+                    raise
+                say(f"{name} is left out: its database server is not installed")
+        for system in systems:
+            os.environ.update(system.secrets)
+        entries = {"sources": [dict(system.source) for system in systems]}
+        (folder / "sources.yaml").write_text(yaml.safe_dump(entries, sort_keys=False), encoding="utf-8")
+        stack.callback(control.unlink, missing_ok=True)
+        control.touch(mode=0o600)
+        control.write_text(
+            json.dumps({system.source["name"]: system.control for system in systems if system.control})
+        )
+        yield systems
+
+
+def _founding_day(folder: Path) -> date:
     """The day this city was made (UTC): running the demo again finds the same documents."""
+    archive = folder / "archive.db"
     made_at = datetime.fromtimestamp(archive.stat().st_mtime, timezone.utc) if archive.exists() else None
     return (made_at or datetime.now(timezone.utc)).date()
 

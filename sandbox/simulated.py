@@ -38,6 +38,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from functools import partial
+from hashlib import blake2b
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from mimetypes import guess_type
 from pathlib import Path
@@ -229,6 +230,7 @@ class SimulatedSystem:
         self.leaks: list[Logged] = []
         self.ca_file: Path | None = None
         self._ports = dict(ports or {})
+        self._made_ids = 0
         self._closed_until = 0.0
         self._misbehaviours: list[Misbehaviour] = []
         self._servers: dict[str, _Server] = {}
@@ -255,8 +257,9 @@ class SimulatedSystem:
         return self.problem(status, "Too many requests" if status == 429 else "Service unavailable")
 
     def new_id(self) -> str:
-        """The id of a new document."""
-        return secrets.token_hex(16)
+        """The id of a new document, the same in every run that adds the same documents."""
+        self._made_ids += 1
+        return blake2b(f"{self.name} {self._made_ids}".encode(), digest_size=16).hexdigest()
 
     def now(self) -> datetime:
         """The system's clock, with as much precision as its vendor keeps."""
@@ -484,6 +487,13 @@ class SimulatedSystem:
                         "too_early": self.too_early,
                         "leaks": len(self.leaks),
                     }
+                )
+            if (method, what) == ("GET", "documents"):
+                return Answer.json(
+                    [
+                        {"id": one.id, "name": one.name, "modified_at": one.modified_at.isoformat()}
+                        for one in self.documents.values()
+                    ]
                 )
             if (method, what) == ("POST", "misbehaviour"):
                 if "then" in given:

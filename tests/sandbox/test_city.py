@@ -9,10 +9,8 @@ from datetime import date, datetime
 from pathlib import Path
 
 import pytest
-import yaml
 
-from connectors.registry import CONNECTOR_TYPES
-from sandbox.city import build_archive, demo_sources_yaml, divide, fill_bucket
+from sandbox.city import build_archive, fill_bucket
 from sandbox.documents import generate
 from sandbox.s3 import S3Server
 
@@ -22,14 +20,6 @@ DOCUMENTS = generate(today=date(2026, 11, 20))
 def rows(archive: Path, query: str) -> list[tuple[object, ...]]:
     with closing(sqlite3.connect(f"file:{archive}?mode=ro", uri=True)) as connection:
         return connection.execute(query).fetchall()
-
-
-def test_the_halves_are_the_whole() -> None:
-    archive, bucket = divide(DOCUMENTS)
-    assert sorted([*archive, *bucket], key=DOCUMENTS.index) == DOCUMENTS
-    assert abs(len(archive) - len(bucket)) <= 1
-    for half in (archive, bucket):
-        assert {d.kind for d in half} == {d.kind for d in DOCUMENTS}
 
 
 def test_the_archive_holds_the_truth(tmp_path: Path) -> None:
@@ -78,29 +68,3 @@ def test_the_bucket_holds_the_truth(s3_server: S3Server) -> None:
         assert held["Body"].read() == document.content
         assert held["ContentType"] == document.content_type
         assert held["Metadata"] == {"scanned-at": document.modified_at.isoformat()}
-
-
-def test_the_sources_name_both_systems_and_no_secret(tmp_path: Path) -> None:
-    archive = tmp_path / "it's a city: #1" / "records.db"
-    build_archive(archive, DOCUMENTS)
-    text = demo_sources_yaml(archive, "http://127.0.0.1:8333")
-    sources = {source["name"]: source for source in yaml.safe_load(text)["sources"]}
-    assert list(sources) == ["city_archive", "permit_scans"]
-    assert {source["connector"] for source in sources.values()} <= CONNECTOR_TYPES.keys()
-    assert all(len(source["schedule"].split()) == 5 for source in sources.values())
-    settings = sources["permit_scans"]["config"]
-    assert settings["access_key_id"] == {"env": "DEMO_S3_KEY_ID"}
-    assert settings["secret_access_key"] == {"env": "DEMO_S3_SECRET"}
-    assert settings["endpoint_url"] == "http://127.0.0.1:8333"
-
-
-def test_the_query_in_the_sources_finds_every_record(tmp_path: Path) -> None:
-    archive = tmp_path / "records.db"
-    build_archive(archive, DOCUMENTS)
-    settings = yaml.safe_load(demo_sources_yaml(archive, "http://127.0.0.1:8333"))["sources"][0]["config"]
-    assert settings["filepath"] == str(archive)
-    with closing(sqlite3.connect(archive)) as connection:
-        found = connection.execute(settings["query"])
-        columns = [column[0] for column in found.description]
-        assert set(columns) == {value for name, value in settings.items() if name.endswith("_column")}
-        assert len(found.fetchall()) == len(DOCUMENTS)
