@@ -48,6 +48,8 @@ class Contender:
     name: str
     prepare: Callable[..., Work]
     arguments: tuple[Any, ...] = ()
+    requests: Callable[[], int] | None = None
+    """How many requests the server has had so far."""
 
 
 class Row(NamedTuple):
@@ -58,13 +60,8 @@ class Row(NamedTuple):
     note: str = ""
 
 
-def compare(
-    contenders: Sequence[Contender],
-    expected: int,
-    rounds: int = 3,
-    requests: Callable[[], int] | None = None,
-) -> list[Row]:
-    """The quickest of several runs of each contender, by turns; `requests` tells how many a server has had.
+def compare(contenders: Sequence[Contender], expected: int, rounds: int) -> list[Row]:
+    """The quickest of several runs of each contender, by turns.
 
     Raises RuntimeError when one did not do all of the expected work.
     """
@@ -74,7 +71,6 @@ def compare(
         for contender in contenders:
             if contender.name in notes:
                 continue
-            before = requests() if requests else 0
             try:
                 usage = measure(contender)
             except NotInstalled as missing:
@@ -82,8 +78,6 @@ def compare(
                 continue
             if usage.done != expected:
                 raise RuntimeError(f"{contender.name} did {usage.done} of {expected}")
-            if requests:
-                usage = usage._replace(requests=requests() - before)
             if contender.name not in best or usage.seconds < best[contender.name].seconds:
                 best[contender.name] = usage
     return [
@@ -116,12 +110,16 @@ def measure(contender: Contender) -> Usage:
 def _child(pipe: Connection, contender: Contender, folder: Path) -> None:
     try:
         work = contender.prepare(*contender.arguments, folder)
+        requests = contender.requests() if contender.requests else 0
         _forget_peak()
         peak = _ChildrenPeak()
         cpu, began = _cpu_seconds(), time.perf_counter()
         done = work()
         seconds = time.perf_counter() - began
-        pipe.send(Usage(done, seconds, _cpu_seconds() - cpu, max(_own_peak_mb(), peak.stop())))
+        usage = Usage(done, seconds, _cpu_seconds() - cpu, max(_own_peak_mb(), peak.stop()))
+        if contender.requests:
+            usage = usage._replace(requests=contender.requests() - requests)
+        pipe.send(usage)
     except NotInstalled as missing:
         pipe.send(missing)
     except BaseException as error:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from benchmarks import s3_server as s3
-from benchmarks.measure import Contender, compare
+from benchmarks.measure import Contender, Row, Work, compare
 from benchmarks.tables import Table
 
 COPIERS = {
@@ -26,9 +26,7 @@ def run(rounds: int) -> Iterator[tuple[str, Table]]:
         ("s3-large", 200, 1_000_000, "200 documents of 1 MB"),
     ):
         with s3.bucket_of(documents, size) as bucket:
-            contenders = [Contender("CitySort, first import", s3.citysort_imports, (bucket,))]
-            contenders += [Contender(copier, work, (bucket,)) for copier, work in COPIERS.items()]
-            rows = compare(contenders, documents, rounds, bucket.server.requests)
+            rows = _compare({"CitySort, first import": s3.citysort_imports} | COPIERS, bucket, rounds)
             yield (
                 name,
                 Table(
@@ -41,9 +39,7 @@ def run(rounds: int) -> Iterator[tuple[str, Table]]:
             )
     for name, documents in (("s3-again", 2_000), ("s3-again-many", 20_000)):
         with s3.bucket_of(documents, 1_000) as bucket:
-            contenders = [Contender("CitySort, import again", s3.citysort_imports_again, (bucket,))]
-            contenders += [Contender(lister, work, (bucket,)) for lister, work in LISTERS.items()]
-            rows = compare(contenders, documents, rounds, bucket.server.requests)
+            rows = _compare({"CitySort, import again": s3.citysort_imports_again} | LISTERS, bucket, rounds)
             yield (
                 name,
                 Table(
@@ -54,3 +50,9 @@ def run(rounds: int) -> Iterator[tuple[str, Table]]:
                     times=1.3,
                 ),
             )
+
+
+def _compare(works: Mapping[str, Callable[..., Work]], bucket: s3.Bucket, rounds: int) -> list[Row]:
+    requests = bucket.server.requests
+    contenders = [Contender(name, work, (bucket,), requests) for name, work in works.items()]
+    return compare(contenders, bucket.documents, rounds)

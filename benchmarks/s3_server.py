@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from benchmarks.installation import import_everything, prepared_import
 from benchmarks.measure import Work, find_tool, run_tool
 from sandbox.s3 import S3Server, s3_server
 
@@ -83,6 +82,8 @@ def boto3_of(bucket: Bucket) -> S3Client:
 
 def citysort_imports(bucket: Bucket, folder: Path) -> Work:
     """CitySort's import, everything included: listing, sync log, checksums, files, database, audit trail."""
+    from benchmarks.installation import prepared_import
+
     return prepared_import(
         "amazon_s3",
         {
@@ -97,6 +98,8 @@ def citysort_imports(bucket: Bucket, folder: Path) -> Work:
 
 def citysort_imports_again(bucket: Bucket, folder: Path) -> Work:
     """The same import, after one that brought everything."""
+    from benchmarks.installation import import_everything
+
     import_everything(citysort_imports(bucket, folder), bucket.documents)
     return citysort_imports(bucket, folder)
 

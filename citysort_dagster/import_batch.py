@@ -31,6 +31,14 @@ class Counts:
     failed: int = 0
     bytes: int = 0
 
+    def add(self, other: Counts) -> None:
+        """Adds the figures of another part."""
+        self.listed += other.listed
+        self.imported += other.imported
+        self.skipped += other.skipped
+        self.failed += other.failed
+        self.bytes += other.bytes
+
 
 class ImportRequest(NamedTuple):
     """What to import: `window` None lists everything; `partitions` are the keys asked for, ascending.

@@ -6,12 +6,15 @@ happens exactly once. Knows no single connector and nothing of Dagster.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
+from typing import BinaryIO, NamedTuple
 
 from citysort_dagster.files import FileStore, FileStoreError, Staging
 from citysort_dagster.import_batch import Arrival, Batch, Counts, ImportEnd, ImportRequest, Outcome, Problem
@@ -27,15 +30,21 @@ from connectors.base import (
     ExternalDocument,
     ListingIncomplete,
     NotImported,
+    VerifiedDownload,
     Window,
     download_verified,
     refusal,
     unexpected,
+    verified,
 )
 
-LOOKUP_BATCH = 500
-COMMIT_DOCUMENTS = 200
+LOOKUP_BATCH = 1_000
+COMMIT_DOCUMENTS = 400
 COMMIT_BYTES = 64_000_000
+WAITING_DOWNLOADS = 2_000
+"""Enough for the threads to go on while a batch is committed."""
+BATCH_DOCUMENTS = 200
+BATCH_BYTES = 4_000_000
 KEPT_PROBLEMS = 1_000
 MAX_ID_BYTES = 2_000
 """PostgreSQL cannot index longer keys."""
@@ -51,11 +60,26 @@ class ImportSummary:
     `problems` holds the first thousand; the table import_failures has all of them.
     """
 
-    counts: Counts = field(default_factory=Counts)
     partitions: dict[str, Counts] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     limited: bool = False
     incomplete: str | None = None
+
+    @property
+    def counts(self) -> Counts:
+        """Of all partitions together."""
+        total = Counts()
+        for counts in self.partitions.values():
+            total.add(counts)
+        return total
+
+
+class Wanted(NamedTuple):
+    """A document to download; `former` is the document that the sync log names now."""
+
+    document: ExternalDocument
+    partition: str
+    former: str | None
 
 
 class Importer:
@@ -81,10 +105,15 @@ class Importer:
         self._calendar = calendar
         self._on_progress = on_progress
         self._arrivals: list[Arrival] = []
+        self._arrived_bytes = 0
         self._problems: list[Problem] = []
         self._busy_ids: set[str] = set()
-        self._downloads: set[Future[Arrival | Problem]] = set()
+        self._small: list[Wanted] = []
+        self._small_bytes = 0
+        self._outcomes: SimpleQueue[Arrival | Problem] = SimpleQueue()
+        self._under_way = 0
         self._downloads_begun = 0
+        self._nul_allowed = database.is_sqlite
         self._started_at = datetime.now(timezone.utc)
         self._newest: datetime | None = None
 
@@ -105,8 +134,7 @@ class Importer:
                     self._write([], [], ImportEnd("failed", str(error), None, []))
                     raise
                 finally:
-                    for download in self._downloads:
-                        download.cancel()
+                    self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _import_listing(self) -> Iterator[str]:
         open_partitions = list(self.request.partitions)
@@ -150,38 +178,71 @@ class Importer:
             self._drain()
             self._commit()
             known = self._lookup([document]).get(document.external_id)
-        hindrance = _hindrance(document, self._connector, nul_allowed=self._database.is_sqlite)
+        counts = self._counts(partition)
+        unchanged = known is not None and known.version == document.version and not self.request.reimport
+        hindrance = document.not_imported or _refusal(self._connector, document)
+        if hindrance is None and not unchanged:
+            hindrance = _unstorable(document, self._nul_allowed)
         if hindrance is not None:
-            self._count("listed", partition)
+            counts.listed += 1
             self._reject(Problem(document, partition, *hindrance))
-        elif known is not None and known.version == document.version and not self.request.reimport:
-            self._count("listed", partition)
-            self._count("skipped", partition)
+        elif unchanged:
+            counts.listed += 1
+            counts.skipped += 1
         elif known is not None and known.run_id == self.request.run_id:
-            self._count("listed", partition)
+            counts.listed += 1
             reason = "the source lists this id more than once, with different versions"
             self._reject(Problem(document, partition, reason, refused=False))
         elif self._downloads_begun == self.request.limit:
             self.summary.limited = True
         else:
-            self._count("listed", partition)
-            self._download(document, partition, known.document_id if known else None)
+            counts.listed += 1
+            self._download(Wanted(document, partition, known.document_id if known else None))
 
-    def _download(self, document: ExternalDocument, partition: str, former: str | None) -> None:
-        while len(self._downloads) >= 2 * self._connector.concurrency:
+    def _download(self, wanted: Wanted) -> None:
+        while self._under_way >= WAITING_DOWNLOADS or not self._outcomes.empty():
             self._collect()
         self._downloads_begun += 1
-        self._busy_ids.add(document.external_id)
-        self._downloads.add(self._pool.submit(self._fetch, document, partition, former))
+        self._busy_ids.add(wanted.document.external_id)
+        self._under_way += 1
+        size = wanted.document.size
+        if size is None or size > self._connector.batched_bytes:
+            self._pool.submit(self._fetch, wanted)
+            return
+        self._small.append(wanted)
+        self._small_bytes += size
+        if len(self._small) >= BATCH_DOCUMENTS or self._small_bytes >= BATCH_BYTES:
+            self._download_small()
 
-    def _fetch(self, document: ExternalDocument, partition: str, former: str | None) -> Arrival | Problem:
+    def _download_small(self) -> None:
+        if self._small:
+            self._pool.submit(self._fetch_batch, self._small)
+        self._small, self._small_bytes = [], 0
+
+    def _fetch(self, wanted: Wanted) -> None:
+        self._stage(wanted, partial(download_verified, self._connector, wanted.document))
+
+    def _fetch_batch(self, batch: Sequence[Wanted]) -> None:
+        """Those that do not come together are downloaded one by one, which tells why."""
+        left = {wanted.document.external_id: wanted for wanted in batch}
+        try:
+            for document, content in self._connector.download_batch([wanted.document for wanted in batch]):
+                wanted = left.pop(document.external_id)
+                self._stage(wanted, partial(verified, self._connector, document, content))
+        except Exception:  # noqa: BLE001, S110 - each of those left has a try of its own
+            pass
+        for wanted in left.values():
+            self._fetch(wanted)
+
+    def _stage(self, wanted: Wanted, download: Callable[[BinaryIO], VerifiedDownload]) -> None:
+        """Puts one outcome into the queue, whatever happens."""
+        document, partition, former = wanted
         staged = self._staging.new_file()
         try:
             with staged.open("wb") as into:
-                download = download_verified(self._connector, document, into)
-                into.flush()
-                os.fsync(into.fileno())
-            return Arrival(document, partition, former, staged, download)
+                arrived = download(into)
+            self._outcomes.put(Arrival(document, partition, former, staged, arrived))
+            return
         except DownloadRefused as error:
             problem = Problem(document, partition, str(error), refused=True)
         except ConnectorError as error:
@@ -189,28 +250,28 @@ class Importer:
         except OSError as error:
             reason = f"cannot be stored: {error.strerror or type(error).__name__}"
             problem = Problem(document, partition, reason, refused=False)
-        except Exception as error:  # noqa: BLE001 - whatever a connector does, the other documents go on
+        except BaseException as error:  # noqa: BLE001 - whatever a connector does, the other documents go on
             problem = Problem(document, partition, unexpected(error), refused=False)
-        staged.unlink(missing_ok=True)
-        return problem
+        self._outcomes.put(problem)
+        with suppress(OSError):  # the whole folder goes in the end
+            staged.unlink(missing_ok=True)
 
     def _collect(self) -> None:
-        done, self._downloads = wait(self._downloads, return_when=FIRST_COMPLETED)
-        for future in done:
-            outcome = future.result()
-            if isinstance(outcome, Problem):
-                self._busy_ids.discard(outcome.document.external_id)
-                self._reject(outcome)
-            else:
-                self._arrivals.append(outcome)
-        if (
-            len(self._arrivals) >= COMMIT_DOCUMENTS
-            or sum(arrival.download.size for arrival in self._arrivals) >= COMMIT_BYTES
-        ):
+        """Takes the next outcome, and commits when there are enough."""
+        outcome = self._outcomes.get()
+        self._under_way -= 1
+        if isinstance(outcome, Problem):
+            self._busy_ids.discard(outcome.document.external_id)
+            self._reject(outcome)
+            return
+        self._arrivals.append(outcome)
+        self._arrived_bytes += outcome.download.size
+        if len(self._arrivals) >= COMMIT_DOCUMENTS or self._arrived_bytes >= COMMIT_BYTES:
             self._commit()
 
     def _drain(self) -> None:
-        while self._downloads:
+        self._download_small()
+        while self._under_way:
             self._collect()
 
     def _reject(self, problem: Problem) -> None:
@@ -220,18 +281,23 @@ class Importer:
             self._commit()
 
     def _note(self, problem: Problem) -> None:
-        self._count("skipped" if problem.refused else "failed", problem.partition)
+        counts = self._counts(problem.partition)
+        if problem.refused:
+            counts.skipped += 1
+        else:
+            counts.failed += 1
         if len(self.summary.problems) < KEPT_PROBLEMS:
             self.summary.problems.append(problem)
 
-    def _count(self, what: str, partition: str, amount: int = 1) -> None:
-        of_partition = self.summary.partitions.setdefault(partition, Counts())
-        for counts in (self.summary.counts, of_partition):
-            setattr(counts, what, getattr(counts, what) + amount)
+    def _counts(self, partition: str) -> Counts:
+        counts = self.summary.partitions.get(partition)
+        if counts is None:
+            counts = self.summary.partitions[partition] = Counts()
+        return counts
 
     def _commit(self, last: bool = False) -> None:
         """Commits all that has arrived; with `last`, the end of the import in the same transaction."""
-        arrivals, self._arrivals = self._arrivals, []
+        arrivals, self._arrivals, self._arrived_bytes = self._arrivals, [], 0
         problems, self._problems = self._problems, []
         if not (arrivals or problems or last):
             return
@@ -244,15 +310,18 @@ class Importer:
             homeless = [Problem(one.document, one.partition, reason, refused=False) for one in arrivals]
             for problem in homeless:
                 self._note(problem)
+            for arrival in arrivals:
+                arrival.staged.unlink(missing_ok=True)
             outcome = self._write([], [*problems, *homeless], end)
         self._staging.committed(outcome.paths)
         for arrival in outcome.imported:
-            self._count("imported", arrival.partition)
-            self._count("bytes", arrival.partition, arrival.download.size)
+            counts = self._counts(arrival.partition)
+            counts.imported += 1
+            counts.bytes += arrival.download.size
         for arrival in outcome.skipped:
-            self._count("skipped", arrival.partition)
-        for arrival in arrivals:
+            self._counts(arrival.partition).skipped += 1
             arrival.staged.unlink(missing_ok=True)
+        for arrival in arrivals:
             self._busy_ids.discard(arrival.document.external_id)
         self._on_progress(self.summary.counts)
 
@@ -262,7 +331,7 @@ class Importer:
         batch = Batch(
             self.request, self._connector.connector_type, self._started_at, arrivals, problems, self._publish
         )
-        before = replace(self.summary.counts)
+        before = self.summary.counts
         return self._database.write(lambda connection: batch.commit(connection, before, end))
 
     def _publish(self, moves: Sequence[tuple[Path, str]]) -> None:
@@ -271,7 +340,7 @@ class Importer:
             self._files.publish(moves)
 
     def _lookup(self, documents: Sequence[ExternalDocument]) -> Mapping[str, Known]:
-        ids = {document.external_id for document in documents if _is_text(document.external_id)}
+        ids = [document.external_id for document in documents if _is_text(document.external_id)]
         return self._database.fetch(lambda connection: sync_log.lookup(connection, self.request.source, ids))
 
     def _committed_paths(self, paths: Sequence[str]) -> set[str]:
@@ -331,19 +400,21 @@ def _batches(listing: Iterator[ExternalDocument], size: int) -> Iterator[list[Ex
         raise broken
 
 
-def _hindrance(document: ExternalDocument, connector: Connector, nul_allowed: bool) -> NotImported | None:
-    """Why a listed document is not downloaded, or None when it is."""
-    if document.not_imported is not None:
-        return document.not_imported
-    texts = "".join((document.external_id, document.version, document.filename))
+def _refusal(connector: Connector, document: ExternalDocument) -> NotImported | None:
+    reason = refusal(connector, document)
+    return NotImported(reason, refused=True) if reason else None
+
+
+def _unstorable(document: ExternalDocument, nul_allowed: bool) -> NotImported | None:
+    """Why the documents database cannot hold a document, or None when it can."""
+    texts = document.external_id + document.version + document.filename
     if not _is_text(texts):
         return NotImported("its id or name is not valid Unicode text")
     if not nul_allowed and "\0" in texts:
         return NotImported("its id or name holds a NUL character, which PostgreSQL cannot store")
     if len(document.external_id.encode()) > MAX_ID_BYTES:
         return NotImported(f"its id is longer than {MAX_ID_BYTES} bytes")
-    reason = refusal(connector, document)
-    return NotImported(reason, refused=True) if reason else None
+    return None
 
 
 def _is_text(text: str) -> bool:

@@ -7,7 +7,7 @@ import hashlib
 import re
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -139,6 +139,8 @@ class Connector(dg.ConfigurableResource, ABC):  # type: ignore[type-arg]
     """The system itself narrows a listing to a window; otherwise everything is listed and filtered."""
     newest_first: ClassVar[bool] = False
     """Listings come newest first, documents without a date before all others."""
+    batched_bytes: ClassVar[int] = 0
+    """Documents listed with at most this many bytes are fetched several at once by `download_batch`."""
 
     allowed_types: list[str] = Field(
         default_factory=list,
@@ -180,6 +182,16 @@ class Connector(dg.ConfigurableResource, ABC):  # type: ignore[type-arg]
         Raises DownloadFailed or DownloadRefused, also when the document has changed or gone since
         it was listed. Errors that `into.write` raises pass through.
         """
+
+    def download_batch(
+        self, documents: Sequence[ExternalDocument]
+    ) -> Iterator[tuple[ExternalDocument, bytes]]:
+        """The content of small documents, for systems where each round trip costs more than the bytes.
+
+        Only of those that are there in the listed version; all others, and those that come after an
+        error, are left to `download_document`, which tells what is wrong with them.
+        """
+        return iter(())
 
     def close(self) -> None:
         """Lets go of connections. The connector is not used afterwards."""
@@ -226,10 +238,10 @@ def refusal(connector: Connector, document: ExternalDocument) -> str | None:
     limit = connector.max_size_mb * 1_000_000
     if document.size is not None and document.size > limit:
         return too_large(limit)
+    if not connector.allowed_types:
+        return None
     ending = document.filename.rpartition(".")[2].lower() if "." in document.filename else ""
-    if connector.allowed_types and ending not in {
-        allowed.lower().lstrip(".") for allowed in connector.allowed_types
-    }:
+    if ending not in {allowed.lower().lstrip(".") for allowed in connector.allowed_types}:
         return f"files of type {ending or '(none)'} are not allowed (setting allowed_types of the source)"
     return None
 
@@ -243,6 +255,20 @@ def download_verified(connector: Connector, document: ExternalDocument, into: Bi
     writer = _CheckedWriter(into, connector.max_size_mb * 1_000_000)
     writer.expect(document.checksums)
     download = connector.download_document(document, writer)  # type: ignore[arg-type]
+    return _compared(document, download, writer)
+
+
+def verified(
+    connector: Connector, document: ExternalDocument, content: bytes, into: BinaryIO
+) -> VerifiedDownload:
+    """The same for content that `download_batch` has fetched."""
+    writer = _CheckedWriter(into, connector.max_size_mb * 1_000_000)
+    writer.expect(document.checksums)
+    writer.write(content)
+    return _compared(document, Download(), writer)
+
+
+def _compared(document: ExternalDocument, download: Download, writer: _CheckedWriter) -> VerifiedDownload:
     for size in (document.size, download.size):
         if size is not None and size != writer.size:
             raise DownloadFailed(f"{writer.size} bytes arrived of the {size} that were announced")
