@@ -123,6 +123,7 @@ def _ask(system: str, method: str, what: str, body: dict[str, Any] | None = None
                 json=body,
                 headers={"X-Sandbox-Token": control[system]["token"]},
                 timeout=30,
+                verify=control[system]["ca_file"] or True,
             )
         except requests.RequestException as error:
             raise SandboxError(

@@ -114,7 +114,7 @@ class SimulatedSharePoint(SimulatedSystem):
     def add_library(self, name: str, segment: str | None = None) -> Library:
         """Makes a library and its root."""
         with self.lock:
-            library = Library(f"b!{secrets.token_urlsafe(48)}", name, segment or name, self.new_id())
+            library = Library(f"b!{self.new_id()}{self.new_id()}", name, segment or name, self.new_id())
             self.libraries[library.id] = library
             self.folders[library.root] = Folder(library.root, "root", library.id, None, self.now())
             self._changed(library.root, library.id, self.now())
@@ -338,7 +338,7 @@ class SimulatedSharePoint(SimulatedSystem):
                 assertion,
                 self._key.public_key(),
                 algorithms=["RS256", "PS256"],
-                options={"require": ["aud", "exp", "iss", "jti", "nbf", "sub"], "verify_aud": False},
+                options={"require": ["aud", "exp", "iss", "jti", "sub"], "verify_aud": False},
             )
         except jwt.ExpiredSignatureError:
             return _no_token(

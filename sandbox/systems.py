@@ -20,6 +20,7 @@ from sandbox.postgresql import postgresql_server
 from sandbox.s3 import s3_server
 from sandbox.salesforce import SimulatedSalesforce
 from sandbox.servicenow import SimulatedServiceNow
+from sandbox.sharepoint import SimulatedSharePoint
 from sandbox.simulated import SimulatedSystem
 
 BUCKET = "permits"
@@ -38,7 +39,8 @@ ROWS = {
 @dataclass(frozen=True)
 class RunningSystem:
     """A system that runs: the entry of sources.yaml that describes it, the values of the environment
-    variables that the entry refers to, and, for a simulated one, the address and token that control it."""
+    variables that the entry refers to, and, for a simulated one, the address and token that control it, and
+    whom its certificate is signed by."""
 
     source: Mapping[str, Any]
     secrets: Mapping[str, str]
@@ -58,9 +60,8 @@ def _described(name: str, connector: str, config: Mapping[str, Any], **secrets: 
 
 
 def _controlled(system: SimulatedSystem, described: RunningSystem) -> RunningSystem:
-    return RunningSystem(
-        described.source, described.secrets, {"url": system.url(), "token": system.control_token}
-    )
+    control = {"url": system.url(), "token": system.control_token, "ca_file": str(system.ca_file or "")}
+    return RunningSystem(described.source, described.secrets, control)
 
 
 def _filled(system: SimulatedSystem, documents: Sequence[CityDocument], **fields: Any) -> None:
@@ -214,6 +215,25 @@ def human_services(documents: Sequence[CityDocument], folder: Path) -> Iterator[
         )
 
 
+@contextmanager
+def planning_library(documents: Sequence[CityDocument], folder: Path) -> Iterator[RunningSystem]:
+    """The document library of a simulated SharePoint site."""
+    with SimulatedSharePoint() as system:
+        _filled(system, documents)
+        config = {
+            "site_url": system.site_url,
+            "tenant_id": system.tenant_id,
+            "client_id": system.client_id,
+            "authority_url": system.url("login"),
+            "graph_url": system.url(),
+            "ca_file": str(system.ca_file),
+        }
+        yield _controlled(
+            system,
+            _described("planning_library", "sharepoint", config, client_secret=system.client_secret),
+        )
+
+
 SYSTEMS: Mapping[str, Start] = {
     "city_archive": city_archive,
     "permit_scans": permit_scans,
@@ -224,6 +244,7 @@ SYSTEMS: Mapping[str, Start] = {
     "public_works": public_works,
     "city_wiki": city_wiki,
     "human_services": human_services,
+    "planning_library": planning_library,
 }
 """By the names of their sources."""
 
