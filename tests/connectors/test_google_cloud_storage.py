@@ -648,6 +648,16 @@ def test_only_the_configured_hosts_are_asked(
     assert "authorization" not in google.token_endpoint.seen[0].headers
 
 
+def test_a_key_does_not_choose_the_host_that_is_asked(bucket: str, google: Google) -> None:
+    """Keys of other clouds on Google's software name a domain, and sign for themselves."""
+    google.key["universe_domain"] = "another-cloud.example"
+    assert_configuration_error(connect(google, bucket), "does not accept the credentials")
+    for exchange in google.front.seen:
+        claims = json.loads(_decoded(exchange.headers["authorization"].split(".")[1]))
+        assert claims["iss"] == EMAIL
+    assert google.token_endpoint.seen == []
+
+
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 def test_redirects_are_not_followed(bucket: str, google: Google, status: int) -> None:
     with proxy("http://127.0.0.1:1") as elsewhere:
@@ -971,6 +981,7 @@ def test_compressed_objects_may_be_empty_or_hold_several_parts(gcs_server: GCSSe
         (gzip.compress(os.urandom(1000))[:-20], "ends too early"),
         (gzip.compress(b"a")[:-8] + b"\0" * 8, "labelled as compressed .* and is not"),
     ],
+    ids=["no gzip", "cut off", "altered"],
 )
 def test_compressed_objects_that_cannot_be_decompressed_say_so(
     gcs_server: GCSServer, bucket: str, stored: bytes, sentence: str
