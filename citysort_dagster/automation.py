@@ -165,21 +165,27 @@ def _refresh_partitions(installation: Installation, name: str) -> Sequence[str]:
     return keys if known_source(installation.database, name).watermark is None else keys[-1:]
 
 
-@dg.sensor(
-    name="retry_failed_documents",
-    minimum_interval_seconds=60,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Imports the partitions of failed documents again, after a delay that grows with each attempt.",
-)
-def retry_failed_documents(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """Requests the partitions of failures that are due."""
-    with open_installation() as installation:
+def build_retry_sensor(jobs: Mapping[str, Any]) -> dg.SensorDefinition:
+    """Requests the partitions of failures that are due, from these import jobs by the name of the source."""
+
+    @dg.sensor(
+        name="retry_failed_documents",
+        jobs=list(jobs.values()),
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Imports the partitions of failed documents again, after a delay that grows with each attempt.",
+    )
+    def retry_failed_documents(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         busy = {name for run in unfinished_runs(context.instance) for name in imported_sources(run)}
-        idle = {source.name for source in load_sources(installation.database) if source.enabled} - busy
-        due = installation.database.write(
-            lambda connection: sync_log.take_due_failures(connection, idle, installation.calendar.keys)
-        )
-    return dg.SensorResult(run_requests=[import_request(source, [key]) for source, key in due])
+        with open_installation() as installation:
+            enabled = {source.name for source in load_sources(installation.database) if source.enabled}
+            idle = (enabled & set(jobs)) - busy
+            due = installation.database.write(
+                lambda connection: sync_log.take_due_failures(connection, idle, installation.calendar.keys)
+            )
+        return dg.SensorResult(run_requests=[import_request(source, [key]) for source, key in due])
+
+    return retry_failed_documents
 
 
 @dg.sensor(
@@ -290,4 +296,4 @@ def _tell_webhook(url: str, facts: Mapping[str, Any]) -> str:
     return f"answered {response.status_code}"
 
 
-COMMON_SENSORS = (retry_failed_documents, ingest_what_was_left_behind, freshness_of_sources, failed_runs)
+COMMON_SENSORS = (ingest_what_was_left_behind, freshness_of_sources, failed_runs)

@@ -10,6 +10,7 @@ from citysort_dagster.automation import (
     INGESTION_JOB,
     SOURCE_TAG,
     build_news_sensor,
+    build_retry_sensor,
     build_source_schedule,
     import_job_name,
 )
@@ -65,9 +66,12 @@ def build_definitions() -> dg.Definitions:
         sources = load_sources(installation.database)
         partitions = installation.calendar.definition()
     parts = []
+    jobs = {}
     for source in sources:
         try:
-            parts.append(build_source(source, partitions))
+            part = build_source(source, partitions)
+            parts.append(part)
+            jobs[source.name] = next(iter(part.jobs or ()))
         except (ConfigurationError, dg.DagsterError) as error:
             parts.append(dg.Definitions(assets=[build_broken_source_asset(source, partitions, str(error))]))
     ingestion = build_ingestion_assets(partitions, [asset_key(source.name) for source in sources])
@@ -85,6 +89,7 @@ def build_definitions() -> dg.Definitions:
         schedules=[weekly_reconciliation],
         sensors=[
             *COMMON_SENSORS,
+            *([build_retry_sensor(jobs)] if jobs else []),
             dg.AutomationConditionSensorDefinition(
                 "ingestion_automation",
                 target=dg.AssetSelection.assets(*INGESTION),

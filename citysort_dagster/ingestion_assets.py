@@ -21,6 +21,7 @@ from citysort_dagster.pipeline.extract import Extraction, TextExtractor
 from citysort_dagster.pipeline.isolation import ReaderUnavailable
 from citysort_dagster.pipeline.route import route
 from citysort_dagster.pipeline.rules import OTHER, Rules, RulesError, load_rules
+from citysort_dagster.source_assets import IMPORTED_TAG
 from citysort_dagster.store import documents
 
 BATCH = 200
@@ -30,12 +31,17 @@ DOCUMENT_CLASSIFICATION = dg.AssetKey("document_classification")
 DEPARTMENT_QUEUES = dg.AssetKey("department_queues")
 INGESTION = (DOCUMENT_TEXT, DOCUMENT_CLASSIFICATION, DEPARTMENT_QUEUES)
 
-AFTER_ANY_CHANGE = (
-    dg.AutomationCondition.any_deps_updated().since(dg.AutomationCondition.newly_requested())
-    & ~dg.AutomationCondition.any_deps_in_progress()
+AFTER_ANY_IMPORT = (
+    dg.AutomationCondition.any_deps_match(
+        dg.AutomationCondition.any_new_update_has_run_tags(tag_keys={IMPORTED_TAG})
+    ).since(dg.AutomationCondition.newly_requested())
     & ~dg.AutomationCondition.in_progress()
 )
-"""For any partition, whichever source changed; `eager()` would want the latest partition of all."""
+"""For any partition, whichever source has brought documents; `eager()` would want the latest partition
+of all, and every refresh that found nothing."""
+
+WITH_WHAT_COMES_BEFORE = dg.AutomationCondition.any_deps_match(dg.AutomationCondition.will_be_requested())
+"""In the same run: by conditions of its own, each stage would wait for the next look."""
 
 
 def build_ingestion_assets(
@@ -53,7 +59,7 @@ def build_ingestion_assets(
             description=description,
             partitions_def=partitions,
             backfill_policy=dg.BackfillPolicy.single_run(),
-            automation_condition=AFTER_ANY_CHANGE,
+            automation_condition=AFTER_ANY_IMPORT if key == DOCUMENT_TEXT else WITH_WHAT_COMES_BEFORE,
             required_resource_keys={"installation"},
             pool=key.to_user_string(),
             kinds={"python"},

@@ -38,6 +38,9 @@ PARTITION_TAG = "dagster/partition"
 PARTITION_RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 """By these tags Dagster knows what partitions a run is for."""
 
+IMPORTED_TAG = "citysort/imported"
+"""Tells the runs that brought documents from those that found nothing new."""
+
 SHOWN_DOCUMENTS = 20
 SHOWN_PROBLEMS = 100
 
@@ -275,7 +278,8 @@ def _import(
         context.log.warning(
             f"Source {source}: cut short by the limit of {config.limit} documents; there are more to import."
         )
-        for partition in sorted(set(summary.partitions) - set(complete)):
+        touched = {partition for partition, counts in summary.partitions.items() if counts.listed}
+        for partition in sorted(touched - set(complete)):
             yield _materialization(
                 source, context, installation, summary, partition, {"cut_short_by_limit": True, **totals}
             )
@@ -341,6 +345,8 @@ def _materialization(
     partition: str,
     totals: Mapping[str, Any],
 ) -> dg.AssetMaterialization:
+    if summary.counts.imported and IMPORTED_TAG not in context.run.tags:
+        context.instance.add_run_tags(context.run.run_id, {IMPORTED_TAG: "yes"})
     counts = summary.partitions.get(partition, Counts())
     metadata: dict[str, Any] = {
         "listed": counts.listed,

@@ -23,8 +23,8 @@ import yaml
 from citysort_dagster import source_configs
 from citysort_dagster.files import FileStore, open_file_store
 from citysort_dagster.partitions import Calendar
-from citysort_dagster.reload import running_url
-from citysort_dagster.server_process import free_port
+from citysort_dagster.reload import reload_definitions, running_url
+from citysort_dagster.server_process import ServerProcess, free_port
 from citysort_dagster.settings import Settings
 from citysort_dagster.store.database import Database
 from citysort_dagster.store.models import Document, Import, ImportFailure
@@ -172,6 +172,8 @@ class Busy(City):
 
     runs: dict[str, str] = field(default_factory=dict)
     """The runs that were launched at the beginning."""
+    backfills: dict[str, str] = field(default_factory=dict)
+    """And the backfills."""
 
 
 @dataclass
@@ -182,6 +184,7 @@ class Sources:
     letters: FolderArchive
     flaky: SQLiteArchive
     registry: PostgreSQLArchive
+    desk: PostgreSQLArchive
     distant: PostgreSQLArchive
     line: Line
 
@@ -197,6 +200,7 @@ def sources(
             letters=FolderArchive(folder / "letters"),
             flaky=SQLiteArchive(folder / "flaky.db"),
             registry=PostgreSQLArchive(postgresql_server),
+            desk=PostgreSQLArchive(postgresql_server),
             distant=PostgreSQLArchive(postgresql_server, line.port),
             line=line,
         )
@@ -204,9 +208,10 @@ def sources(
             for number in range(3):
                 made.permits.put(f"{month}-{number}", f"{month[:8]}1{number}", LETTER + str(number).encode())
         made.letters.put("first.txt", datetime(2025, 5, 5, tzinfo=timezone.utc), LETTER)
-        made.flaky.put("whole", "2025-02-02", LETTER)
+        made.flaky.put("whole", "2025-09-09", LETTER)
         made.flaky.put("empty", "2025-03-03", None)
-        made.registry.put(*[(f"entry-{number}", "2025-06-06", LETTER) for number in range(5)])
+        for archive in (made.registry, made.desk):
+            archive.put(*[(f"entry-{number}", "2025-06-06", LETTER) for number in range(5)])
         made.distant.put(
             *[(f"{month}-{number}", f"{month[:8]}15", LETTER) for month in MONTHS for number in range(120)]
         )
@@ -250,6 +255,7 @@ def city(
         sqlite("resting", sources.permits),
         sqlite("leaving", sources.permits),
         postgresql("registry", sources.registry),
+        postgresql("desk", sources.desk),
         postgresql("distant", sources.distant),
         postgresql("misconfigured", sources.registry, "NEVER_SET"),
         {"name": "scans", "connector": "amazon_s3", "config": s3},
@@ -257,14 +263,21 @@ def city(
     source_configs.set_secret(
         city.database, city.settings, "scans", "secret_access_key", s3_server.secret_key
     )
-    city.quiet("permits", "resting", "leaving", "registry", "distant", "misconfigured")
-    process = city.up()
+    city.quiet("permits", "resting", "leaving", "registry", "desk", "distant", "misconfigured")
+    process = ServerProcess(
+        [*COMMAND, "up", "--port", city.ui.url.rpartition(":")[2]],
+        city.settings.data_dir / "up.log",
+        environment=city.environment,
+    )
     try:
+        wait_for("citysort up", lambda: process.has_ended() or running_url(city.settings))
         _launch(city)
+        _make_news(city, sources)
+        city.apply(sqlite("newcomer", sources.permits))
+        assert reload_definitions(city.settings) is None
         yield city
     finally:
-        process.terminate()
-        process.communicate()
+        process.stop()
         city.database.close()
 
 
@@ -272,11 +285,27 @@ def _launch(city: Busy) -> None:
     launch = city.ui.start
     city.runs["resting"] = launch("resting", "2025-01-01")
     source_configs.set_enabled(city.database, "resting", False)
+    city.backfills["breaks off"] = city.ui.backfill("distant", MONTHS)
     city.runs["one partition"] = launch("permits", "2025-03-01", checks=CHECKS)
     city.runs["misconfigured"] = launch("misconfigured", "2025-01-01")
     city.runs["unknown partition"] = launch("permits", "2025-03-02")
     city.runs["unknown range"] = launch("permits", "2025-03-01", "2025-05-02")
     city.runs["wrong way round"] = launch("permits", "2025-05-01", "2025-03-01")
     city.runs["no limit at all"] = launch("permits", "2025-03-01", config={"limit": 0})
+    city.backfills["year"] = city.ui.backfill("permits", MONTHS)
     # It will be removed while it waits behind all others.
     city.runs["leaving"] = launch("leaving", "2025-01-01", tags={"dagster/priority": "-1"})
+    command = city.command("sources", "remove", "leaving")
+    _, said = command.communicate()
+    assert command.returncode == 0 and "1 imports of leaving that waited in the queue are cancelled" in said
+
+
+def _make_news(city: Busy, sources: Sources) -> None:
+    """Once the news sensors have brought what there was, there is more, and what failed is mended."""
+    wait_for("the first letter", lambda: city.documents("letters"))
+    sources.letters.put("late.txt", datetime(2025, 3, 7, tzinfo=timezone.utc), LETTER + b" Late.")
+    sources.letters.put("new.txt", now(), LETTER + b" New.")
+    wait_for("the document that fails", lambda: city.failures("flaky"))
+    sources.flaky.execute("UPDATE documents SET content = ? WHERE id = 'empty'", LETTER + b" Mended.")
+    due = sa.update(ImportFailure).where(ImportFailure.source == "flaky").values(next_try_at=now())
+    city.database.write(lambda connection: connection.execute(due))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ def wait_for(what: str, look: Callable[[], T | None], seconds: float = 240) -> T
     deadline = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
-        time.sleep(0.25)
+        time.sleep(0.5)
     return found
 
 
@@ -114,6 +115,57 @@ class DagsterUI:
         assert answer["__typename"] == "LaunchRunSuccess", answer
         return str(answer["run"]["runId"])
 
+    def backfill(self, source: str, partitions: Sequence[str]) -> str:
+        """Launches a backfill of the asset of a source; its id."""
+        answer = self.ask(
+            """mutation Backfill($params: LaunchBackfillParams!) {
+              launchPartitionBackfill(backfillParams: $params) {
+                __typename
+                ... on LaunchBackfillSuccess { backfillId }
+                ... on PythonError { message }
+              }
+            }""",
+            params={
+                "assetSelection": [asset_path(source)],
+                "partitionNames": list(partitions),
+                "fromFailure": False,
+                "tags": [],
+            },
+        )["launchPartitionBackfill"]
+        assert answer["__typename"] == "LaunchBackfillSuccess", answer
+        return str(answer["backfillId"])
+
+    def backfill_from_failure(self, backfill_id: str) -> str:
+        """Presses "Re-execute", "From failure" on a backfill; the id of the new one."""
+        answer = self.ask(
+            """mutation Again($params: ReexecutionParams) {
+              reexecutePartitionBackfill(reexecutionParams: $params) {
+                __typename
+                ... on LaunchBackfillSuccess { backfillId }
+                ... on PythonError { message }
+              }
+            }""",
+            params={"parentRunId": backfill_id, "strategy": "FROM_FAILURE"},
+        )["reexecutePartitionBackfill"]
+        assert answer["__typename"] == "LaunchBackfillSuccess", answer
+        return str(answer["backfillId"])
+
+    def backfilled(self, backfill_id: str) -> tuple[str, list[dict[str, Any]]]:
+        """Waits until a backfill has ended; its status and its runs."""
+
+        def status() -> str | None:
+            found: str = self.ask(
+                """query Backfill($id: String!) {
+                  partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status } }
+                }""",
+                id=backfill_id,
+            )["partitionBackfillOrError"]["status"]
+            return found if found.startswith(("COMPLETED", "FAILED", "CANCELED")) else None
+
+        return wait_for(f"the end of backfill {backfill_id}", status), self.tagged(
+            **{"dagster/backfill": backfill_id}
+        )
+
     def run(self, run_id: str) -> dict[str, Any]:
         """How a run stands."""
         run: dict[str, Any] = self.ask(
@@ -138,10 +190,8 @@ class DagsterUI:
         return [self.run(run["runId"]) for run in found["runsOrError"]["results"]]
 
     def tagged(self, **tags: str) -> list[dict[str, Any]]:
-        """The runs with these tags, the latest first; `__` in a name stands for `/`."""
-        return self.runs(
-            tags=[{"key": key.replace("__", "/"), "value": value} for key, value in tags.items()]
-        )
+        """The runs with these tags, the latest first."""
+        return self.runs(tags=[{"key": key, "value": value} for key, value in tags.items()])
 
     def ended(self, run_id: str) -> dict[str, Any]:
         """Waits until a run has ended."""
@@ -173,6 +223,14 @@ class DagsterUI:
         )["logsForRun"]["events"]
         return events
 
+    def process_of(self, run_id: str) -> int | None:
+        """The id of the process that executes the steps of a run, once there is one."""
+        for event in self.events(run_id):
+            found = re.search(r"Executing steps in process \(pid: (\d+)\)", event.get("message") or "")
+            if found:
+                return int(found[1])
+        return None
+
     def materialized(self, run_id: str) -> dict[str, dict[str, Any]]:
         """The metadata of each partition that a run materialized."""
         return {
@@ -185,6 +243,20 @@ class DagsterUI:
             for event in self.events(run_id)
             if event["__typename"] == "MaterializationEvent"
         }
+
+    def ticks(self, name: str) -> list[dict[str, Any]]:
+        """The evaluations of a schedule or sensor, the latest first."""
+        ticks: list[dict[str, Any]] = self.ask(
+            """query Ticks($selector: InstigationSelector!) {
+              instigationStateOrError(instigationSelector: $selector) {
+                ... on InstigationState { ticks(limit: 50) {
+                  status timestamp runIds skipReason error { message }
+                } }
+              }
+            }""",
+            selector={**REPOSITORY, "name": name},
+        )["instigationStateOrError"]["ticks"]
+        return ticks
 
     def failure(self, run_id: str) -> str:
         """What the failed step of a run says."""

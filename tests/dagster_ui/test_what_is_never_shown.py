@@ -1,0 +1,52 @@
+"""Secrets of sources, and the webhook's token, after all that has happened: nowhere."""
+
+from __future__ import annotations
+
+from citysort_dagster.secrets import KEY_FILE
+from sandbox.postgresql import PostgreSQLServer
+from sandbox.s3 import S3Server
+from tests.dagster_ui.conftest import Busy, Webhook
+
+EVERYTHING = """{
+  runsOrError(limit: 1000) { ... on Runs { results { runId runConfigYaml tags { key value } } } }
+  repositoriesOrError { ... on RepositoryConnection { nodes {
+    allTopLevelResourceDetails { name description resourceType
+      configFields { name description configType { description } } configuredValues { key value type } }
+    assetNodes { assetKey { path } description metadataEntries { label description } }
+    sensors { name description } schedules { name description }
+  } } }
+  instance { info }
+}"""
+
+
+def test_no_secret_is_shown_or_stored(
+    city: Busy, postgresql_server: PostgreSQLServer, s3_server: S3Server, failures_told: Webhook
+) -> None:
+    """Runs have used them all by now."""
+    run_ids = [run["runId"] for run in city.ui.ask(EVERYTHING)["runsOrError"]["results"]]
+    for name in ("scans", "registry"):
+        city.ui.ended(city.ui.start(name, "2025-06-01"))
+    for run_id in run_ids:
+        city.ui.events(run_id)
+    for name in ("postgresql", "s3"):
+        city.ui.ticks(f"news_of_{name}") if name in city.runs else None
+    secrets = {
+        "password": postgresql_server.password,
+        "secret access key": s3_server.secret_key,
+        "token of the webhook": failures_told.token,
+        "key": (city.settings.data_dir / KEY_FILE).read_text().strip(),
+    }
+    answers = "\n".join(city.ui.answers)
+    assert "source_registry" in answers
+    assert [name for name, secret in secrets.items() if secret in answers] == []
+
+    files = [file for file in city.settings.data_dir.rglob("*") if file.is_file() and file.name != KEY_FILE]
+    assert any(file.suffix == ".db" for file in files)
+    found = [
+        (name, str(file))
+        for file in files
+        for content in [file.read_bytes()]
+        for name, secret in secrets.items()
+        if secret.encode() in content
+    ]
+    assert found == []
