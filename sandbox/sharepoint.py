@@ -427,7 +427,7 @@ class SimulatedSharePoint(SimulatedSystem):
             return self._refused(400, "invalidRequest", "Invalid value for $top")
         start = item or library.root
         token = link or request.query.get("token", "")
-        position, since, first = 0, "", True
+        position, since, told = 0, "", self._counted
         if token == "latest":  # noqa: S105
             position = self._counted
         elif re.match(r"\d{4}-\d\d-\d\d", token):
@@ -437,18 +437,19 @@ class SimulatedSharePoint(SimulatedSystem):
                 return self._refused(400, "invalidRequest", "The token is malformed")
             if moment.tzinfo is None or self.now() - moment > CHANGES_KEPT:
                 return self._resync(request, start)
-            since = token
+            since, told = token, 0
         elif token:
             try:
-                epoch, position, since, _ = json.loads(urlsafe_b64decode(token))
+                epoch, position, since, told, _ = json.loads(urlsafe_b64decode(token))
             except ValueError:
                 return self._refused(400, "invalidRequest", "The token is malformed")
             if epoch != self._epoch:
                 return self._resync(request, start)
-            first = False
-        return self._page(request, start, position, since, first, int(top))
+        return self._page(request, start, position, since, told, int(top))
 
-    def _page(self, request: Request, start: str, position: int, since: str, first: bool, top: int) -> Answer:
+    def _page(self, request: Request, start: str, position: int, since: str, told: int, top: int) -> Answer:
+        """What changed after `position` and `since`. A client that begins anew is not told of items that
+        were removed before: only of those whose change has a number above `told`."""
         after = datetime.fromisoformat(since.replace("Z", "+00:00")) if since else None
         library = self.folders[start].library
         found = sorted(
@@ -457,7 +458,7 @@ class SimulatedSharePoint(SimulatedSystem):
             if change.library == library
             and change.number > position
             and (after is None or change.at >= after)
-            and (after is not None or not (first or change.deleted) or not change.deleted)
+            and (not change.deleted or change.number > told)
             and self._below(id, start)
         )
         page, more = [id for _, id in found[:top]], len(found) > top
@@ -466,7 +467,7 @@ class SimulatedSharePoint(SimulatedSystem):
             page, reached = [], position
         ids = [*dict.fromkeys([*(folder for id in page for folder in self._above(id, start)), *page])]
         token = _base64url(
-            json.dumps([self._epoch, reached, since, secrets.token_hex(4)]).encode(), padded=True
+            json.dumps([self._epoch, reached, since, told, secrets.token_hex(4)]).encode(), padded=True
         )
         path = request.path.partition("(")[0] + f"(token='{token}')"
         if more and self.misbehaves("repeat_token", "delta"):
@@ -501,7 +502,9 @@ class SimulatedSharePoint(SimulatedSystem):
 
     def _resync(self, request: Request, start: str) -> Answer:
         answer = self._refused(410, "resyncRequired", "Resync required.", "resyncChangesApplyDifferences")
-        fresh = _base64url(json.dumps([self._epoch, 0, "", secrets.token_hex(4)]).encode(), padded=True)
+        fresh = _base64url(
+            json.dumps([self._epoch, 0, "", self._counted, secrets.token_hex(4)]).encode(), padded=True
+        )
         answer.headers["Location"] = f"{self.url()}{request.path.partition('(')[0]}(token='{fresh}')"
         return answer
 
