@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -276,6 +277,8 @@ class _Reader:
         try:
             cls(**values)
         except ValidationError as error:
+            if _lacks_a_secret_only(cls, values, secret_fields):
+                return
             for fault in error.errors(include_input=False, include_url=False, include_context=False):
                 key = str(fault["loc"][0]) if fault["loc"] else ""
                 if key in unknown or (not key and unknown - set(secret_fields)):
@@ -345,6 +348,22 @@ class _Reader:
         if not _dagster_accepts(group_name=group):
             self._report((*at, "group"), "group must consist of letters, digits and _")
         return group
+
+
+def _lacks_a_secret_only(cls: Any, values: Mapping[str, Any], secret_fields: Collection[str]) -> bool:
+    """Whether the settings would do with one secret more, or two: a secret can only be stored for a
+    source that is there."""
+    from pydantic import ValidationError
+
+    absent = sorted(set(secret_fields) - set(values))
+    for given in chain(combinations(absent, 1), combinations(absent, 2)):
+        try:
+            cls(**values, **dict.fromkeys(given, _PLACEHOLDER))
+        except ValidationError as error:
+            if not all(fault["loc"] and fault["loc"][0] in given for fault in error.errors()):
+                continue
+        return True
+    return False
 
 
 def _without_empty(config: Mapping[Any, Any], secret_fields: Collection[str]) -> dict[Any, Any]:

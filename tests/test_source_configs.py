@@ -336,6 +336,30 @@ def test_a_stored_secret_stays_where_the_file_leaves_it_out(
     assert CANARY not in str([everything, events(database), load_sources(database)])
 
 
+@pytest.mark.parametrize(
+    ("connector", "settings", "setting"),
+    [
+        ("amazon_s3", "bucket_name: permits\n      access_key_id: AKIA", "secret_access_key"),
+        (
+            "servicenow",
+            "instance_url: https://city.example\n      table_name: incident\n      username: clerk",
+            "password",
+        ),
+    ],
+)
+def test_a_source_may_wait_for_its_secret_to_be_stored(
+    file: Path, database: Database, tmp_path: Path, connector: str, settings: str, setting: str
+) -> None:
+    text = f"sources:\n  - name: permits\n    connector: {connector}\n    config:\n      {settings}\n"
+    given = Settings(data_dir=tmp_path)
+    assert applied(file, database, text).created == ["permits"]
+    with pytest.raises(ConfigurationError, match=f"source permits: .*{setting}"):
+        connector_for(known_source(database, "permits"), given)
+    set_secret(database, given, "permits", setting, CANARY)
+    assert applied(file, database, text).unchanged == ["permits"]
+    assert vars(connector_for(known_source(database, "permits"), given))[setting] == CANARY
+
+
 def test_only_secret_settings_take_secrets(file: Path, database: Database, tmp_path: Path) -> None:
     applied(file, database, PG)
     with pytest.raises(SourceUnchangeable, match="its secrets are: password"):
