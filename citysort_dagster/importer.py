@@ -229,7 +229,7 @@ class Importer:
             for document, content in self._connector.download_batch([wanted.document for wanted in batch]):
                 wanted = left.pop(document.external_id)
                 self._stage(wanted, partial(verified, self._connector, document, content))
-        except Exception:  # noqa: BLE001, S110 - each of those left has a try of its own
+        except BaseException:  # noqa: BLE001, S110 - each of those left has a try of its own
             pass
         for wanted in left.values():
             self._fetch(wanted)
