@@ -90,13 +90,18 @@ def assert_nothing_staged(city: City) -> None:
         assert left.is_file() and left.stat().st_size == 0, left
 
 
+def folder_in_memory() -> str | None:
+    """A folder in memory where there is one: a kill loses nothing that was written, synced or not."""
+    return IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None
+
+
 @pytest.fixture
 def tmp_path(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory where there is one: a kill loses nothing that was written, synced or not."""
-    if not os.access(IN_MEMORY, os.W_OK):
+    memory = folder_in_memory()
+    if memory is None:
         yield tmp_path
         return
-    with TemporaryDirectory(prefix="citysort-", dir=IN_MEMORY) as folder:
+    with TemporaryDirectory(prefix="citysort-", dir=memory) as folder:
         yield Path(folder)
 
 
