@@ -103,6 +103,8 @@ class GoogleCloudStorage(Connector):
         """Lists one object and asks for it: the right to list does not include the right to read."""
         try:
             rows = next(self._pages(1, TEST_PATIENCE), [])
+            for row in rows:
+                self._document(row)
         except ConfigurationError as error:
             return ConnectionStatus(False, str(error))
         except _vendor_errors() as error:
@@ -161,7 +163,10 @@ class GoogleCloudStorage(Connector):
                 return
             if page.raw_page.get("kind") != "storage#objects":  # would pass for an empty bucket
                 raise _NotAListing
-            yield page.raw_page.get("items", [])
+            rows = page.raw_page.get("items", [])
+            if not all(isinstance(row, dict) and isinstance(row.get("name"), str) for row in rows):
+                raise _NotAListing
+            yield rows
             token = listing.next_page_token
             if token in seen:
                 raise ListingIncomplete(
@@ -172,7 +177,7 @@ class GoogleCloudStorage(Connector):
     def _document(self, row: Mapping[str, Any]) -> ExternalDocument | None:
         """https://cloud.google.com/storage/docs/json_api/v1/objects#resource"""
         try:
-            name, generation, size = str(row["name"]), str(int(row["generation"])), int(row["size"])
+            name, generation, size = row["name"], str(int(row["generation"])), int(row["size"])
             crc32c = row.get("crc32c")
             md5 = base64.b64decode(row.get("md5Hash", ""), validate=True).hex()
             updated = isoparse(row["updated"]).astimezone(timezone.utc)
@@ -221,11 +226,11 @@ class GoogleCloudStorage(Connector):
         https://cloud.google.com/storage/docs/transcoding
         """
         stored = _StoredBytes(document, into)
-        blob = self._bucket().blob(str(document.metadata["name"]), generation=int(document.version))
+        name, generation = str(document.metadata["name"]), int(document.version)
         for attempt in range(BODY_ATTEMPTS):
             before = stored.size
             try:
-                blob.download_to_file(
+                self._bucket().blob(name, generation=generation).download_to_file(
                     stored,
                     start=before or None,
                     raw_download=True,
@@ -296,7 +301,7 @@ class GoogleCloudStorage(Connector):
     def _not_downloaded(self, error: Exception) -> DownloadFailed:
         if _status(error) == 404:
             return DownloadFailed("changed or gone since it was listed; the next import takes what there is")
-        if "kms" in _said(error):
+        if re.search("cloud ?kms|kmskey", _said(error)):
             return DownloadFailed(
                 "encrypted with a Cloud KMS key that is disabled, destroyed or withdrawn from Cloud Storage"
             )

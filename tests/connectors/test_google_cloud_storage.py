@@ -536,6 +536,7 @@ def test_an_answer_that_is_no_listing_is_not_believed(
     with pytest.raises(ConfigurationError, match="something that is not a listing") as caught:
         list(connect(google, bucket).list_documents())
     assert_one_clean_sentence(str(caught.value), caught.value)
+    assert not connect(google, bucket).test_connection().ok
 
 
 def test_throttling_and_passing_failures_are_waited_out(
