@@ -43,7 +43,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from mimetypes import guess_type
 from pathlib import Path
 from struct import pack
-from typing import Any, ClassVar, Literal, TypeVar, cast, get_args
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from sandbox.certificates import server_context
@@ -235,10 +235,9 @@ class SimulatedSystem:
         self._misbehaviours: list[Misbehaviour] = []
         self._servers: dict[str, _Server] = {}
         routes: list[_Route] = [
-            make(handler)
+            make(getattr(self, name))
             for name in dir(type(self))
-            if hasattr(handler := getattr(self, name, None), "_routes")
-            for make in cast(Any, handler)._routes
+            for make in getattr(getattr(type(self), name, None), "_routes", ())
         ]
         self._routes = sorted(routes, key=lambda found: found.pattern.groups)
 
@@ -611,7 +610,8 @@ class _Connection(BaseHTTPRequestHandler):
         headers = {"Date": self.date_time_string(), "Content-Length": str(len(body))} | answer.headers
         for name, value in headers.items():
             self.send_header(name, value)
-        pieces = [body[start : min(start + PIECE_BYTES, end)] for start in range(0, end, PIECE_BYTES)]
+        whole = memoryview(body)  # its pieces are no copies
+        pieces = [whole[start : min(start + PIECE_BYTES, end)] for start in range(0, end, PIECE_BYTES)]
         # The client may ask again as soon as it has the last byte: until then it is counted.
         if not pieces:
             self._ended()

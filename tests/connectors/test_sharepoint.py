@@ -585,8 +585,9 @@ def test_what_is_no_file(site: SimulatedSharePoint) -> None:
     listed = {document.filename: document for document in connect(site).list_documents()}
     assert sorted(listed) == ["0.txt", "notes", "virus.exe"]
     for name, reason in (("notes", "OneNote"), ("virus.exe", "malware")):
-        assert listed[name].not_imported is not None
-        assert (listed[name].not_imported.refused, reason in listed[name].not_imported.reason) == (True, True)
+        hindrance = listed[name].not_imported
+        assert hindrance is not None
+        assert (hindrance.refused, reason in hindrance.reason) == (True, True)
     assert listed["0.txt"].not_imported is None
 
 
@@ -894,12 +895,12 @@ def asked(site: SimulatedSharePoint) -> Callable[..., requests.Response]:
     token_url = f"{site.url('login')}/{site.tenant_id}/oauth2/v2.0/token"
 
     def ask(path: str, changed: dict[str, str] | None = None, **how: Any) -> requests.Response:
-        how |= {"timeout": 10, "verify": str(site.ca_file)}
+        how["verify"] = str(site.ca_file)
         answer = requests.post(token_url, data=form | (changed or {}), timeout=10, verify=str(site.ca_file))
         if not answer.ok or not path:
             return answer
         how.setdefault("headers", {"Authorization": f"Bearer {answer.json()['access_token']}"})
-        return requests.get(site.url() + path, **how)
+        return requests.get(site.url() + path, timeout=10, **how)
 
     return ask
 
@@ -936,7 +937,9 @@ def test_the_simulated_site_is_strict(
         "resyncChangesApplyDifferences",
     )
     assert len(asked(gone.headers["Location"].removeprefix(site.url())).json()["value"]) == 2
-    media = asked(f"/v1.0/drives/{library.id}/items/{list(site.documents)[0]}/content", allow_redirects=False)
+    media = asked(
+        f"/v1.0/drives/{library.id}/items/{next(iter(site.documents))}/content", allow_redirects=False
+    )
     headers = {"Authorization": "Bearer x"}
     location = media.headers["Location"]
     assert requests.get(location, headers=headers, timeout=10, verify=str(site.ca_file)).status_code == 400
@@ -947,7 +950,6 @@ def test_the_simulated_site_is_changed_over_http(site: SimulatedSharePoint) -> N
     control = site.url() + "/_sandbox/documents"
     how: dict[str, Any] = {
         "headers": {"X-Sandbox-Token": site.control_token},
-        "timeout": 10,
         "verify": str(site.ca_file),
     }
     new = {
@@ -956,15 +958,15 @@ def test_the_simulated_site_is_changed_over_http(site: SimulatedSharePoint) -> N
         "modified_at": "2026-11-01T13:00:00+01:00",
         "folder": "2026",
     }
-    made = requests.post(control, json=new, **how)
+    made = requests.post(control, json=new, timeout=10, **how)
     assert made.status_code == 201
     connector = connect(site)
     (listed,) = connector.list_documents()
     assert listed.modified_at == datetime(2026, 11, 1, 12, tzinfo=timezone.utc)
     assert content(connector, listed) == b"one"
     two = {"content_base64": base64.b64encode(b"two").decode()}
-    assert requests.put(f"{control}/{made.json()['id']}", json=two, **how).ok
+    assert requests.put(f"{control}/{made.json()['id']}", json=two, timeout=10, **how).ok
     (listed,) = connector.list_documents()
     assert content(connector, listed) == b"two"
-    assert requests.delete(f"{control}/{made.json()['id']}", **how).ok
+    assert requests.delete(f"{control}/{made.json()['id']}", timeout=10, **how).ok
     assert list(connector.list_documents()) == []
