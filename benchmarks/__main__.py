@@ -9,7 +9,7 @@ import sys
 from benchmarks.measure import conditions
 from benchmarks.readme import write
 
-BENCHMARKS = ("s3",)
+BENCHMARKS = ("s3", "sql")
 
 
 def main() -> int:

@@ -35,6 +35,14 @@ _STRINGS = (
     FIELD_TYPE.LONG_BLOB,
     FIELD_TYPE.BIT,
 )
+_INTEGERS = (
+    FIELD_TYPE.TINY,
+    FIELD_TYPE.SHORT,
+    FIELD_TYPE.INT24,
+    FIELD_TYPE.LONG,
+    FIELD_TYPE.LONGLONG,
+)
+_INTEGER = re.compile("-?[0-9]{1,20}")
 _HEX = re.compile("(?:[0-9a-f]{2})*")
 
 
@@ -160,6 +168,9 @@ class MySQL(SQLConnector):
     def _id_values(self, external_id: str, type_: Any) -> list[Any]:
         if type_.binary and type_.code in _STRINGS:
             return [bytes.fromhex(external_id)] if _HEX.fullmatch(external_id) else []
+        if type_.code in _INTEGERS and _INTEGER.fullmatch(external_id):
+            # An index on numbers is of no use for finding several texts.
+            return [int(external_id)]
         return [external_id]
 
     def _id_groups(self, id_: Column) -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:

@@ -96,6 +96,52 @@ def test_threads_download_at_once(database: Database) -> None:
         assert dict(arrived) == contents
 
 
+def test_small_contents_come_many_at_once(database: Database) -> None:
+    database.create()
+    contents = {str(number): b"%d" % number * 1_000 for number in range(150)}
+    database.insert(*((int(name), "x", MODIFIED, content) for name, content in contents.items()))
+    connector = database.connector()
+    found = listed(connector)
+    arrived = {
+        document.external_id: content for document, content in connector.download_batch([*found.values()])
+    }
+    assert arrived == contents
+    assert connector.batched_bytes >= 1_000_000
+
+
+def test_text_comes_as_utf8_and_empty_content_as_empty(database: Database) -> None:
+    database.create(content="text")
+    database.insert((1, "x", MODIFIED, "Straße 東京"), (2, "x", MODIFIED, ""), (3, "x", MODIFIED, None))
+    connector = database.connector()
+    arrived = {
+        document.external_id: content
+        for document, content in connector.download_batch([*listed(connector).values()])
+    }
+    assert arrived == {"1": "Straße 東京".encode(), "2": b""}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE documents SET content = NULL WHERE id = 1",
+        "UPDATE documents SET name = 'v2' WHERE id = 1",
+        "DELETE FROM documents WHERE id = 1",
+        "UPDATE documents SET id = 1 WHERE id = 3",
+    ],
+)
+def test_what_changed_since_it_was_listed_does_not_come_with_the_others(
+    database: Database, change: str
+) -> None:
+    database.create()
+    database.insert((1, "v1", MODIFIED, b"abc"), (2, "v1", MODIFIED, b"def"), (3, "v1", MODIFIED, b"ghi"))
+    connector = database.connector(version_column="name")
+    documents = list(listed(connector).values())
+    database.execute(change)
+    arrived = {document.external_id: content for document, content in connector.download_batch(documents)}
+    assert "1" not in arrived
+    assert arrived["2"] == b"def"
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
