@@ -24,7 +24,7 @@ up: $(INSTALLED) ## Run the pipeline: schedules, sensors and the Dagster UI, unt
 
 test: $(INSTALLED) lint ## Run every check and test; installs PostgreSQL and MariaDB where it may
 	@sh scripts/test-servers.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --durations 10
 
 lint: $(INSTALLED) ## Check style and types
 	$(BIN)/ruff check .

@@ -3,10 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from sandbox import gcs, mariadb, postgresql, s3
+
+
+# What takes longest comes first, so that the last worker to finish does not finish alone.
+_FIRST = ("dagster_ui", "robustness", "secrecy")
+_TOGETHER = ("dagster_ui",)
+"""Folders whose tests share something too heavy to have once per worker."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Gives each worker whole modules, or whole folders of those that stay together."""
+
+    def folder(item: pytest.Item) -> str:
+        return item.path.relative_to(Path(__file__).parent).parts[0]
+
+    items.sort(key=lambda item: _FIRST.index(folder(item)) if folder(item) in _FIRST else len(_FIRST))
+    for item in items:
+        group = folder(item) if folder(item) in _TOGETHER else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
