@@ -306,12 +306,12 @@ class SharePoint(HttpConnector):
         if answer.status_code not in (400, 401, 403, 404):
             return None
         body = _body(answer)
-        codes = body.get("error_codes")
-        found = re.match(r"AADSTS(\d+)", str(body.get("error_description")))
-        code = codes[0] if isinstance(codes, list) and codes else int(found[1]) if found else 0
-        what = LOGIN_ERRORS.get(
-            code, f"refuses a token (error AADSTS{code or ' unknown'}): check the application"
-        )
+        if not body.get("error"):
+            return None
+        code = re.match(r"AADSTS(\d{1,9})", str(body.get("error_description")))
+        what = "refuses a token: check the application"
+        if code:
+            what = LOGIN_ERRORS.get(int(code[1]), f"{what} (error {code[0]})")
         settings = {name: getattr(self, name) for name in ("client_id", "tenant_id", "graph_url")}
         where = urlsplit(self.authority_url).hostname
         return RequestFailed(f"Microsoft Entra ({where}) {what.format(**settings)}", lasting=True)
@@ -354,7 +354,7 @@ class SharePoint(HttpConnector):
         site = urlsplit(self.site_url)
         path = f":{quote(unquote(site.path))}:" if site.path else ""
         found = [
-            Library(row["id"], str(row.get("name")), unquote(str(row.get("webUrl")).rpartition("/")[2]))
+            Library(_id(row), str(row.get("name")), unquote(str(row.get("webUrl")).rpartition("/")[2]))
             for page in http.pages(
                 f"/sites/{site.hostname}{path}/drives",
                 {"$select": "id,name,webUrl"},
@@ -392,7 +392,7 @@ class SharePoint(HttpConnector):
                     raise
                 continue
             if item.get("folder") is not None:
-                having.append(library._replace(start=item["id"]))
+                having.append(library._replace(start=_id(item)))
         if not having:
             raise RequestFailed(
                 f"there is no folder {self.folder} in {', '.join(one.name for one in libraries)}",
@@ -435,8 +435,7 @@ class SharePoint(HttpConnector):
             items.clear()
             try:
                 for page in http.pages(path, params, next_page=_next_page):
-                    for row in rows(page.body, "value"):
-                        items[str(row["id"])] = row
+                    items |= {_id(row): row for row in rows(page.body, "value")}
                 return
             except RequestFailed as failure:
                 forgotten = failure.status == 410 or (failure.status == 400 and "token" in params)
@@ -514,7 +513,7 @@ def _document(library: Library, item: Row, items: Mapping[str, Row]) -> External
         external_id=f"{library.id}/{item['id']}",
         version=_version(item),
         filename=name,
-        modified_at=isoparse(modified).astimezone(timezone.utc) if modified else None,
+        modified_at=_utc(modified) if modified else None,
         size=None if _ending(name) in REWRITTEN or item.get("package") is not None else item.get("size"),
         content_type=(item.get("file") or {}).get("mimeType"),
         source_url=item.get("webUrl"),
@@ -550,6 +549,22 @@ def _version(item: Row) -> str:
 def _hash(item: Row) -> str | None:
     found = ((item.get("file") or {}).get("hashes") or {}).get("quickXorHash")
     return str(found) if found else None
+
+
+def _id(row: Row) -> str:
+    if not row.get("id"):
+        raise RequestFailed("an answer is not a listing: it has items without an id", lasting=True)
+    return str(row["id"])
+
+
+def _utc(stamp: str) -> datetime:
+    try:
+        moment = isoparse(stamp)
+    except ValueError:
+        raise RequestFailed(
+            "an answer is not a listing: it has an item with no real date", lasting=True
+        ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
 
 
 def _ending(name: str) -> str:

@@ -289,6 +289,22 @@ def test_a_login_host_that_is_none(site: SimulatedSharePoint) -> None:
         assert "not as a login host does" in connect(odd).test_connection().message
 
 
+@pytest.mark.parametrize("code", [*sharepoint.LOGIN_ERRORS, 90072])
+def test_refusals_of_the_login_host(code: int) -> None:
+    class Refusing(SimulatedSharePoint):
+        @route("POST", "/{tenant}/oauth2/v2.0/token", host="login", public=True)
+        def token(self, request: Request, tenant: str) -> Answer:
+            secret = request.form()["client_secret"]
+            body = {"error": "invalid_client", "error_description": f"AADSTS{code}: {secret}"}
+            return Answer.json(body, 400)
+
+    with Refusing() as refusing:
+        ok, message = connect(refusing).test_connection()
+        assert (ok, message.startswith("Microsoft Entra (127.0.0.1) ")) == (False, True)
+        assert ("AADSTS90072" in message) == (code == 90072)
+        assert not any(secret in message for secret in [*secrets_of(refusing), "{"])
+
+
 def test_the_secret_goes_to_the_configured_login_host_only(site: SimulatedSharePoint) -> None:
     class Elsewhere(SimulatedSharePoint):
         @route("GET", "/{tenant}/v2.0/.well-known/openid-configuration", host="login", public=True)
@@ -499,6 +515,43 @@ def test_a_page_without_an_end(site: SimulatedSharePoint) -> None:
         fill(cut, 3)
         with pytest.raises(ListingIncomplete, match="neither last nor not"):
             names(connect(cut))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "what"),
+    [
+        (b'"value"', b'"values"', "no list 'value'"),
+        (b'"id"', b'"ident"', "items without an id"),
+        (b'"lastModifiedDateTime": "2', b'"lastModifiedDateTime": "x', "no real date"),
+    ],
+)
+def test_answers_of_another_shape(before: bytes, after: bytes, what: str) -> None:
+    class Odd(SimulatedSharePoint):
+        def _page(self, *arguments: Any) -> Answer:
+            answer = super()._page(*arguments)
+            answer.body = answer.body.replace(before, after)
+            return answer
+
+    with Odd() as odd:
+        fill(odd, 3)
+        with pytest.raises(ConfigurationError, match=what):
+            names(connect(odd))
+
+
+@pytest.mark.parametrize("where", ["https://attacker.example", "media"])
+def test_beginning_anew_somewhere_else_is_not_followed(site: SimulatedSharePoint, where: str) -> None:
+    class Leading(SimulatedSharePoint):
+        def _resync(self, *arguments: Any) -> Answer:
+            answer = super()._resync(*arguments)
+            answer.headers["Location"] = (self.url("media") if where == "media" else where) + "/delta"
+            return answer
+
+    with Leading() as leading:
+        fill(leading, 9)
+        leading.misbehave("change", route="delta", spare=1, then=leading.forget_changes)
+        with pytest.raises(ListingIncomplete, match="another host"):
+            names(connect(leading))
+        assert leading.leaks == []
 
 
 @pytest.mark.parametrize("where", ["https://attacker.example", "media"])
