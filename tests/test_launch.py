@@ -15,7 +15,13 @@ import sqlalchemy as sa
 import yaml
 
 from citysort_dagster import launch, source_configs
-from citysort_dagster.automation import SOURCE_TAG, import_job_name, import_request, imports_under_way
+from citysort_dagster.automation import (
+    SOURCE_TAG,
+    import_job_name,
+    import_request,
+    imports_under_way,
+    partition_range_tags,
+)
 from citysort_dagster.definitions import build_definitions
 from citysort_dagster.installation import Installation, open_installation
 from citysort_dagster.instance import PROCESS_TAG, open_instance, this_process
@@ -106,6 +112,44 @@ def test_a_refresh_begins_at_the_watermark(installation: Installation, archive: 
     assert materialized(installation, result.run_id) == ["2025-06-01", "2025-08-01", present]
     (row,) = _imports(installation, result.run_id)
     assert row.window_start == watermark - timedelta(minutes=10) and row.listed == 3
+
+
+@pytest.mark.parametrize(
+    ("partitions", "config", "sentence"),
+    [
+        (
+            ["2025-03-01", "2025-05-02"],
+            {},
+            "there is no partition 2025-05-02; the monthly partitions run from 2025-01-01 to",
+        ),
+        (
+            ["2025-05-01", "2025-03-01"],
+            {},
+            "the partitions are the wrong way round: 2025-05-01 is after 2025-03-01.",
+        ),
+        ([], {}, "the run names no partition: choose one, or several, when launching it."),
+        (["2025-03-01"], {"limit": 0}, "the limit is 0, it must be at least 1."),
+        (["2025-03-01"], {"date_from": "soon"}, "'soon' is not a day: write YYYY-MM-DD."),
+    ],
+)
+def test_a_run_that_makes_no_sense_imports_nothing(
+    installation: Installation, partitions: list[str], config: dict[str, object], sentence: str
+) -> None:
+    with open_instance(installation.settings) as instance:
+        result = (
+            build_definitions()
+            .resolve_job_def(import_job_name(SOURCE))
+            .execute_in_process(
+                instance=instance,
+                run_config={"ops": {f"sources__{SOURCE}": {"config": config}}},
+                tags=partition_range_tags(partitions) if partitions else {},
+                raise_on_error=False,
+            )
+        )
+    (failed,) = [event for event in result.all_events if event.is_step_failure]
+    told = failed.step_failure_data.user_failure_data
+    assert told is not None and f"Source permits: {sentence}" in str(told.description)
+    assert materialized(installation, result.run_id) == [] and imported(installation) == set()
 
 
 def test_what_cannot_be_launched(installation: Installation) -> None:

@@ -258,6 +258,24 @@ class DagsterUI:
         )["instigationStateOrError"]["ticks"]
         return ticks
 
+    def stop_schedule(self, name: str) -> None:
+        """Switches a schedule off."""
+        schedule = self.ask(
+            """query Schedule($selector: ScheduleSelector!) {
+              scheduleOrError(scheduleSelector: $selector) { ... on Schedule { id } }
+            }""",
+            selector={**REPOSITORY, "scheduleName": name},
+        )["scheduleOrError"]
+        stopped = self.ask(
+            """mutation Stop($id: String!) {
+              stopRunningSchedule(id: $id) {
+                ... on ScheduleStateResult { scheduleState { status } }
+              }
+            }""",
+            id=schedule["id"],
+        )["stopRunningSchedule"]
+        assert stopped["scheduleState"]["status"] == "STOPPED", stopped
+
     def failure(self, run_id: str) -> str:
         """What the failed step of a run says."""
         (error,) = [

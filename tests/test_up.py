@@ -1,0 +1,71 @@
+"""`citysort up` starts, stops, and leaves nothing running."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from tests.dagster_ui.conftest import City, family, gone
+from tests.dagster_ui.graphql import wait_for
+
+
+def names(processes: Sequence[psutil.Process]) -> str:
+    return " ".join(" ".join(process.cmdline()) for process in processes)
+
+
+def test_in_the_background_it_still_obeys_ctrl_c(tmp_path: Path) -> None:
+    """A shell starts background jobs with SIGINT ignored."""
+    city = City.found(tmp_path / "data")
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = city.up()
+    finally:
+        signal.signal(signal.SIGINT, former)
+    try:
+        started = family(process.pid)
+        assert "dagster-webserver" in names(started) and "dagster-daemon" in names(started)
+        assert "api grpc" in names(started)
+
+        second = city.command("up", "--port", "0")
+        _, said = second.communicate()
+        assert second.returncode == 2
+        assert said == f"citysort: CitySort is running already for {tmp_path / 'data'}, at {city.ui.url}\n"
+
+        other = City.found(tmp_path / "other")
+        port = city.ui.url.rpartition(":")[2]
+        taken = other.command("up", "--port", port)
+        _, said = taken.communicate()
+        assert taken.returncode == 2
+        assert said == f"citysort: port {port} of 127.0.0.1 is taken: choose another one with --port\n"
+    finally:
+        process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0 and out == ""
+    assert err == f"CitySort is running: {city.ui.url}  (Ctrl-C stops it)\nStopping.\n"
+    wait_for("the end of all processes", lambda: gone(started))
+    with socket.create_server(("127.0.0.1", int(port))):
+        pass
+    assert not (tmp_path / "data" / "up.json").exists()
+
+
+def test_killed_it_takes_all_with_it_and_ends_when_a_part_does(tmp_path: Path) -> None:
+    city = City.found(tmp_path / "data")
+    process = city.up()
+    started = family(process.pid)
+    assert "api grpc" in names(started)
+    process.kill()
+    process.communicate()
+    wait_for("the end of all processes", lambda: gone(started))
+
+    again = city.up()
+    started = family(again.pid)
+    (daemon,) = [one for one in psutil.Process(again.pid).children() if "dagster-daemon" in names([one])]
+    daemon.terminate()
+    _, err = again.communicate(timeout=120)
+    assert again.returncode == 2
+    assert f"citysort: daemon has ended; its log is {tmp_path / 'data' / 'daemon.log'}" in err
+    wait_for("the end of all processes", lambda: gone(started))
