@@ -92,6 +92,7 @@ class SimulatedSharePoint(SimulatedSystem):
     def __init__(self, ports: Mapping[str, int] | None = None) -> None:
         super().__init__(ports)
         self.site_url = f"https://{HOST}{SITE_PATH}"
+        """Another one below this host may be set."""
         self.tenant_id = str(uuid.uuid4())
         self.client_id = str(uuid.uuid4())
         self.client_secret = secrets.token_urlsafe(30)
@@ -384,7 +385,7 @@ class SimulatedSharePoint(SimulatedSystem):
     def drives(self, request: Request, host: str, path: str = "") -> Answer:
         if host.partition(":")[0] != HOST:
             return self._refused(400, "invalidRequest", "Invalid hostname for this tenancy")
-        if f"/{path}" != SITE_PATH:
+        if quote(f"https://{HOST}/{path}".rstrip("/"), safe=":/") != self.site_url:
             return self._refused(404, "itemNotFound", "Requested site could not be found")
         found = [
             {

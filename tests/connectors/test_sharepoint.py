@@ -609,6 +609,16 @@ def test_libraries_and_folders(
     assert names(connector, window) == [f"{one}.txt" for one in expected]
 
 
+@pytest.mark.parametrize("path", ["", "/sites/permits/archive", "/teams/Permit%20Office", "/sites/%C3%9Cber"])
+def test_sites_of_any_address(site: SimulatedSharePoint, path: str) -> None:
+    site.site_url = f"https://city.sharepoint.com{path}"
+    fill(site, 1)
+    for url in (site.site_url, site.site_url + "/"):
+        assert names(connect(site, site_url=url)) == ["0.txt"]
+    with pytest.raises(ConfigurationError, match="has no site"):
+        names(connect(site, site_url=f"{site.site_url}/other"))
+
+
 def test_a_folder_that_is_a_file(libraries: SimulatedSharePoint) -> None:
     with pytest.raises(ConfigurationError, match=r"no folder d\.txt"):
         names(connect(libraries, folder="d.txt"))
