@@ -10,7 +10,7 @@ import sys
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.synchronize import Event as StartSignal
@@ -26,6 +26,7 @@ from citysort_dagster.partitions import Calendar
 from citysort_dagster.store.database import Database, DatabaseError
 from connectors.base import ConfigurationError, Window
 from tests.importer.folder_connector import Folder
+from tests.robustness.wrong_clock import set_clock
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.robustness.importing"])
@@ -111,10 +112,15 @@ class Importing:
         return answer
 
 
-def begin(task: Task, at: StartSignal | None = None, largest_file: int | None = None) -> Importing:
+def begin(
+    task: Task,
+    at: StartSignal | None = None,
+    largest_file: int | None = None,
+    clock_ahead: timedelta | None = None,
+) -> Importing:
     """Begins an import in another process; with a signal, once that is given. It may write no file
-    larger than that."""
-    return _begin(_work, task, at, largest_file)
+    larger than that, and its clock is as wrong as that."""
+    return _begin(_work, task, at, largest_file, clock_ahead)
 
 
 def begin_to_die(task: Task, step: int) -> Importing:
@@ -131,7 +137,15 @@ def _begin(work: Callable[..., None], *arguments: Any) -> Importing:
     return Importing(process, receiver)
 
 
-def _work(answer: Connection, task: Task, at: StartSignal | None, largest_file: int | None) -> None:
+def _work(
+    answer: Connection,
+    task: Task,
+    at: StartSignal | None,
+    largest_file: int | None,
+    clock_ahead: timedelta | None,
+) -> None:
+    if clock_ahead is not None:
+        set_clock(clock_ahead)
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     if at is not None:

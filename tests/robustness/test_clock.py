@@ -1,0 +1,167 @@
+"""A clock that jumps, or is not the source's: what the source shows next is imported all the same."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import sqlalchemy as sa
+
+from citysort_dagster.automation import build_news_sensor
+from citysort_dagster.freshness import freshness
+from citysort_dagster.import_batch import ImportRequest
+from citysort_dagster.importer import Importer
+from citysort_dagster.installation import open_installation
+from citysort_dagster.source_assets import OVERLAP
+from citysort_dagster.source_configs import known_source
+from citysort_dagster.store import documents, sync_log
+from citysort_dagster.store.models import ConnectorConfig, Document, Import, ImportFailure
+from connectors.base import Window
+from tests.importer.conftest import SOURCE, make_city
+from tests.robustness.conftest import Town
+from tests.robustness.importing import begin
+
+YEAR = timedelta(days=400)
+
+
+def present() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def refresh(town: Town) -> Window:
+    """The window of a refresh now."""
+    watermark = known_source(town.city.database, SOURCE).watermark
+    return Window(watermark - OVERLAP if watermark else None, None)
+
+
+@pytest.mark.parametrize("ahead", [timedelta(minutes=20), timedelta(days=3), YEAR, -YEAR], ids=str)
+def test_no_document_is_passed_over_after_the_clock_was_wrong(town: Town, ahead: timedelta) -> None:
+    town.put("old.txt", b"old", present() - timedelta(days=30))
+    town.put("new.txt", b"new", present() - timedelta(minutes=1))
+    assert begin(town.task(), clock_ahead=ahead).ended().counts.imported == 2
+    (row,) = town.city.rows(Import)
+    assert abs(row.started_at - (present() + ahead)) < timedelta(minutes=5)
+
+    town.put("next.txt", b"next", present())
+    assert begin(town.task(refresh(town))).ended().counts.imported == 1
+    town.assert_whole()
+
+    town.put("after that.txt", b"after that", present())
+    found = begin(town.task(refresh(town))).ended().counts
+    assert (found.listed - found.skipped, found.imported) == (1, 1)
+    town.assert_whole()
+
+
+def test_a_window_that_only_a_wrong_clock_took_for_past_is_not_trusted(town: Town) -> None:
+    town.put("old.txt", b"old", present() - timedelta(days=30))
+    window = Window(None, present() + timedelta(days=100))
+    assert begin(town.task(window), clock_ahead=YEAR).ended().counts.imported == 1
+    town.put("next.txt", b"next", present())
+    assert begin(town.task(refresh(town))).ended().counts.imported == 1
+    assert known_source(town.city.database, SOURCE).watermark is not None
+    town.assert_whole()
+
+
+def test_a_source_whose_clock_is_behind_ours_shows_documents_of_the_past(town: Town) -> None:
+    """It dates by its own clock what is written after we asked."""
+    behind = timedelta(hours=5)
+    town.put("first.txt", b"first", present() - behind)
+    begin(town.task(refresh(town))).ended()
+    town.put("second.txt", b"second", present() - behind)
+    assert begin(town.task(refresh(town))).ended().counts.imported == 1
+    town.assert_whole()
+
+
+def test_a_document_dated_in_the_future_hides_none_of_the_present(town: Town) -> None:
+    town.put("future.txt", b"future", present() + YEAR)
+    begin(town.task()).ended()
+    town.put("next.txt", b"next", present())
+    assert begin(town.task(refresh(town))).ended().counts.imported == 1
+    town.assert_whole()
+
+
+def test_an_empty_source_that_was_listed_is_not_listed_as_if_never(town: Town) -> None:
+    begin(town.task()).ended()
+    assert refresh(town).start is not None
+    town.put("first.txt", b"first", present())
+    assert begin(town.task(refresh(town))).ended().counts.imported == 1
+    town.assert_whole()
+
+
+def test_what_a_clock_ahead_put_off_is_due_when_it_is_right_again(town: Town) -> None:
+    town.change(["good.txt", "bad.txt"])
+    ended = begin(town.task(fails=["bad.txt"]), clock_ahead=YEAR).ended()
+    assert (ended.counts.imported, ended.counts.failed) == (1, 1)
+    city = town.city
+    (failure,) = city.rows(ImportFailure)
+
+    def due() -> object:
+        return city.database.write(
+            lambda connection: sync_log.take_due_failures(connection, [SOURCE], city.calendar.keys)
+        )
+
+    assert due() == [(SOURCE, failure.partition)]
+    assert due() == []
+    with city.database.read() as connection:
+        (document,) = city.rows(Document)
+        waiting = documents.pending_partitions(connection, present() - timedelta(minutes=3))
+        assert waiting == {document.partition: 1}
+
+
+def test_a_failed_import_of_a_clock_ahead_does_not_keep_the_next_waiting(town: Town) -> None:
+    town.change(["good.txt"])
+    assert begin(town.task(break_after=0), clock_ahead=YEAR).ended().incomplete
+    with town.city.database.read() as connection:
+        assert sync_log.last_import_failed_at(connection, SOURCE) is None
+
+
+def test_a_source_is_not_fresh_by_a_time_that_is_yet_to_come() -> None:
+    now = present()
+    found = freshness("* * * * *", now + YEAR, now - YEAR, now)
+    assert not found.fresh
+    assert "yet to come" in found.reason
+
+
+def test_settings_changed_during_an_import_have_the_source_listed_whole(town: Town) -> None:
+    """The import goes by the former settings: what the new ones show may be older than anything it met."""
+    town.change(["good.txt"])
+    city = town.city
+
+    def import_as_configured(at: datetime) -> datetime | None:
+        request = ImportRequest(SOURCE, str(uuid.uuid4()), Window(), city.calendar.keys, configured_at=at)
+        for _ in Importer(request, city.connector(), city.database, city.files, city.calendar).run():
+            pass
+        return city.watermark()
+
+    former = known_source(city.database, SOURCE).updated_at
+    city.database.write(
+        lambda connection: connection.execute(sa.update(ConnectorConfig).values(updated_at=present()))
+    )
+    assert import_as_configured(former) is None
+    assert import_as_configured(known_source(city.database, SOURCE).updated_at) is not None
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("CITYSORT_DATA_DIR", str(tmp_path))
+    for name in ("CITYSORT_DATABASE_URL", "CITYSORT_FILES_URL"):
+        monkeypatch.delenv(name, raising=False)
+    with open_installation() as installation:
+        make_city(installation.database, tmp_path / "source", tmp_path)
+    yield
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_sensor_does_not_wait_for_a_year_that_a_wrong_clock_named() -> None:
+    with open_installation() as installation, dg.DagsterInstance.ephemeral() as instance:
+        sensor = build_news_sensor(known_source(installation.database, SOURCE))
+        for ahead, waits in ((timedelta(minutes=1), True), (YEAR, False)):
+            cursor = str((present() + ahead).timestamp())
+            found = sensor(dg.build_sensor_context(instance=instance, cursor=cursor))
+            assert isinstance(found, dg.SensorResult)
+            said = found.skip_reason.skip_message if isinstance(found.skip_reason, dg.SkipReason) else ""
+            assert ("waits" in str(said)) == waits
