@@ -1,0 +1,353 @@
+"""What holds for every connector, on a real connection to each of their systems."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tracemalloc
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from random import Random
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from citysort_dagster.importer import ImportSummary
+from citysort_dagster.reconcile import reconcile
+from citysort_dagster.store.models import Document, ImportFailure, SyncLogEntry
+from connectors.base import ConfigurationError, Connector, ExternalDocument, Window, download_verified
+from connectors.registry import CONNECTOR_TYPES
+from tests.contract.systems import SYSTEMS, System
+from tests.importer.conftest import SOURCE, City
+
+NOON = datetime(2026, 3, 8, 12, tzinfo=timezone.utc)
+SECOND = timedelta(seconds=1)
+MOMENT = timedelta(microseconds=1)
+HELL = [
+    "Straße zum Rathaus №1.pdf",
+    "許可証 🏗️.pdf",
+    "مخطط‎.pdf",
+    "e\u0301te\u0301.pdf",
+    "../../etc/passwd.txt",
+    "a\\b.txt",
+    'it\'s "quoted" & <b>.txt',
+    "100% #1? a=b&c;d.txt",
+    " two  spaces .txt",
+    "'; DROP TABLE documents; --.txt",
+    "CON.txt",
+    "${HOME} $(id) `id`.txt",
+    ".hidden.txt",
+    "no ending",
+    "x" * 240 + ".txt",
+]
+MEMORY = 24_000_000
+"""Bytes that a download may take, however large the document is."""
+
+
+def listed(connector: Connector, window: Window | None = None) -> dict[str, ExternalDocument]:
+    """Every document of a listing by its external id, which must not repeat."""
+    documents = list(connector.list_documents(window))
+    found = {document.external_id: document for document in documents}
+    assert len(found) == len(documents)
+    return found
+
+
+def filled(system: System, count: int = 20) -> dict[str, bytes]:
+    """Documents of different days, by their ids."""
+    return {
+        system.add(f"permit {number}.txt", b"content of %d " % number * 40, NOON - timedelta(days=number)): (
+            b"content of %d " % number * 40
+        )
+        for number in range(count)
+    }
+
+
+def assert_clean(system: System, *sentences: str | None) -> None:
+    """Sentences for people, with no secret in them."""
+    for sentence in sentences:
+        assert sentence
+        assert "\n" not in sentence
+        assert "Traceback" not in sentence
+        assert not [secret for secret in system.secrets() if secret in sentence]
+
+
+def assert_clean_summary(system: System, summary: ImportSummary) -> None:
+    assert_clean(system, *(problem.reason for problem in summary.problems))
+    if summary.incomplete is not None:
+        assert_clean(system, summary.incomplete)
+
+
+def assert_holds(city: City, documents: Mapping[str, bytes]) -> None:
+    """The newest versions in the documents database are these, each once, with these bytes."""
+    newest = city.rows(Document, Document.superseded_by.is_(None))
+    assert {row.external_id: row.sha256 for row in newest} == {
+        id: hashlib.sha256(content).hexdigest() for id, content in documents.items()
+    }
+    assert len(newest) == len(documents)
+    assert {row.external_id for row in city.rows(SyncLogEntry)} == set(documents)
+    assert city.disagreements() == []
+
+
+def test_every_connector_is_here() -> None:
+    assert SYSTEMS.keys() == CONNECTOR_TYPES.keys()
+
+
+# The connection.
+
+
+def test_a_good_connection_says_so_in_one_sentence(system: System) -> None:
+    for _ in range(2):
+        status = system.connector().test_connection()
+        assert status.ok, status.message
+        assert_clean(system, status.message)
+        system.add("permit.txt", b"content")
+
+
+def test_a_bad_connection_says_what_is_wrong(system: System, wrong: str, city: City) -> None:
+    system.add("permit.txt", b"content")
+    settings, word = system.wrong[wrong]
+    status = system.connector(**settings).test_connection()
+    assert not status.ok
+    assert word.lower() in status.message.lower()
+    assert_clean(system, status.message)
+    # An import with the same settings ends, and imports nothing.
+    try:
+        _, summary = city.run(system.connector(**settings))
+    except ConfigurationError as error:
+        assert_clean(system, str(error))
+    else:
+        assert summary.incomplete is not None
+        assert_clean_summary(system, summary)
+    assert city.rows(Document) == []
+
+
+def test_nothing_that_is_shown_of_a_connector_holds_a_secret(system: System) -> None:
+    connector = system.connector()
+    assert_clean(system, repr(connector), str(connector), str(connector.model_dump()), repr(type(connector)))
+    id = system.add("permit.txt", b"content")
+    assert_clean(system, *(repr(document) for document in listed(connector).values()))
+    assert id in listed(connector)
+
+
+# Listing.
+
+
+def test_a_full_listing_is_the_truth(system: System) -> None:
+    contents = filled(system)
+    connector = system.connector()
+    found = listed(connector)
+    assert found.keys() == contents.keys()
+    for id, document in found.items():
+        assert document.modified_at == system.modified_at(id)
+        assert document.modified_at is not None
+        assert document.modified_at.utcoffset() == timedelta(0)
+        assert document.size in (None, len(contents[id]))
+        assert document.not_imported is None
+        into = io.BytesIO()
+        download_verified(connector, document, into)
+        assert into.getvalue() == contents[id]
+    if connector.newest_first:
+        dates = [document.modified_at for document in found.values()]
+        assert dates == sorted(dates, key=str, reverse=True)
+    assert listed(connector, Window()).keys() == contents.keys()
+
+
+def test_an_empty_source_has_no_documents(system: System, city: City) -> None:
+    assert listed(system.connector()) == {}
+    _, summary = city.run(system.connector())
+    assert (summary.counts.listed, summary.incomplete) == (0, None)
+
+
+def test_a_window_holds_what_is_dated_in_it(system: System) -> None:
+    """At each second around midnight, several documents of one second among them. Systems that stamp
+    by themselves are asked for windows around their own dates."""
+    midnight = NOON - timedelta(hours=12)
+    moments = [midnight - SECOND, midnight, midnight, midnight, midnight + SECOND]
+    moments += [midnight + timedelta(days=1) - SECOND, midnight + timedelta(days=1)]
+    ids = [system.add(f"{number}.txt", b"content", at) for number, at in enumerate(moments)]
+    dates = {id: system.modified_at(id) for id in ids}
+    if system.dates_can_be_set:
+        assert list(dates.values()) == moments
+    connector = system.connector()
+    edges = sorted({*dates.values(), *(date + SECOND for date in dates.values())})
+    windows = [Window(), *(Window(edge, None) for edge in edges), *(Window(None, edge) for edge in edges)]
+    windows += [Window(start, end) for start in edges[:4] for end in edges[-3:] if start < end]
+    windows += [Window(edges[0] + MOMENT, None), Window(None, edges[0] + MOMENT)]
+    windows += [Window(edges[-1] + SECOND, edges[-1] + 2 * SECOND)]
+    for window in windows:
+        expected = {id for id, date in dates.items() if window.includes(date)}
+        assert listed(connector, window).keys() == expected, window
+
+
+@pytest.mark.parametrize("day", [datetime(2026, 3, 8), datetime(2025, 11, 2)], ids=["spring", "autumn"])  # noqa: DTZ001
+def test_days_on_which_clocks_change_have_23_and_25_hours(system: System, day: datetime) -> None:
+    zone = ZoneInfo("America/Chicago")
+    start = day.replace(tzinfo=zone).astimezone(timezone.utc)
+    end = (day + timedelta(days=1)).replace(tzinfo=zone).astimezone(timezone.utc)
+    hours = range(-2, 28)
+    ids = [system.add(f"{hour}.txt", b"content", start + timedelta(hours=hour)) for hour in hours]
+    dates = {id: system.modified_at(id) for id in ids}
+    found = listed(system.connector(), Window(start, end)).keys()
+    assert found == {id for id, date in dates.items() if start <= date < end}
+    if system.dates_can_be_set:
+        assert len(found) in (23, 25)
+    # A day on which nothing happened.
+    empty = Window(start - timedelta(days=3), start - timedelta(days=2))
+    assert listed(system.connector(), empty) == {}
+
+
+# Importing.
+
+
+def test_a_second_import_does_nothing(system: System, city: City) -> None:
+    contents = filled(system)
+    _, first = city.run(system.connector())
+    assert (first.counts.imported, first.problems, first.incomplete) == (20, [], None)
+    downloads = system.downloads()
+    assert downloads > 0
+    _, second = city.run(system.connector())
+    assert (second.counts.imported, second.counts.skipped, second.problems) == (0, 20, [])
+    assert system.downloads() == downloads
+    assert_holds(city, contents)
+
+
+def test_a_replaced_document_is_a_new_version(system: System, city: City) -> None:
+    contents = filled(system, 6)
+    city.run(system.connector())
+    id = list(contents)[2]
+    replaced = system.replace(id, b"a new version")
+    _, summary = city.run(system.connector())
+    assert (summary.counts.imported, summary.problems) == (1, [])
+    (new,) = city.rows(Document, Document.sha256 == hashlib.sha256(b"a new version").hexdigest())
+    (old,) = city.rows(Document, Document.external_id == id, Document.id != new.id)
+    assert new.external_id == replaced
+    if system.immutable:
+        assert (replaced != id, new.supersedes, old.superseded_by) == (True, None, None)
+    else:
+        assert (replaced, new.supersedes, old.superseded_by) == (id, old.id, new.id)
+        assert_holds(city, contents | {id: b"a new version"})
+    assert city.files.size(old.path) == len(contents[id])
+
+
+def test_a_document_that_is_gone_gets_a_tombstone(system: System, city: City) -> None:
+    contents = filled(system, 10)
+    city.run(system.connector())
+    gone = list(contents)[4]
+    system.remove(gone)
+    found = reconcile(city.database, SOURCE, system.connector(), "run-2")
+    assert (found.listed, found.known, found.gone, found.refusal) == (9, 10, 1, None)
+    (entry,) = city.rows(SyncLogEntry, SyncLogEntry.gone_at.is_not(None))
+    assert entry.external_id == gone
+    assert_holds(city, contents)
+
+
+def test_names_from_hell(system: System, city: City) -> None:
+    names = [name for name in HELL if system.holds(name)]
+    assert len(names) >= 12
+    ids = {system.add(name, name.encode(), NOON): name for name in names}
+    _, summary = city.run(system.connector())
+    assert (summary.problems, summary.incomplete) == ([], None)
+    assert {row.external_id: row.filename for row in city.rows(Document)} == {
+        id: system.filename(name) for id, name in ids.items()
+    }
+    assert_holds(city, {id: name.encode() for id, name in ids.items()})
+
+
+def test_a_document_of_zero_bytes(system: System, city: City) -> None:
+    id = system.add("empty.txt", b"")
+    _, summary = city.run(system.connector())
+    assert (summary.counts.imported, summary.problems) == (1, [])
+    assert_holds(city, {id: b""})
+
+
+@pytest.fixture(scope="module")
+def payload() -> bytes:
+    """Bytes that do not compress."""
+    return Random(1).randbytes(100_000_000)  # noqa: S311 - not secret
+
+
+def test_a_large_document_arrives_in_bounded_memory(system: System, payload: bytes, city: City) -> None:
+    """Of 100 MB where that is cheap; else of what `large` says, to keep the tests quick."""
+    content = payload[: system.large]
+    id = system.add("plan.bin", content)
+    connector = system.connector(**system.direct())
+    (document,) = listed(connector).values()
+    assert document.external_id == id
+    received = hashlib.sha256()
+
+    class Digesting(io.RawIOBase):
+        def write(self, data: bytes) -> int:  # type: ignore[override]
+            received.update(data)
+            return len(data)
+
+    tracemalloc.start()
+    download_verified(connector, document, Digesting())  # type: ignore[arg-type]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert received.digest() == hashlib.sha256(content).digest()
+    if system.streams:
+        assert peak < MEMORY < len(content)
+
+
+# Misbehaviour.
+
+
+def test_a_listing_that_breaks_off_loses_nothing(system: System, city: City) -> None:
+    contents = filled(system)
+    system.break_listing()
+    keys, summary = city.run(system.connector())
+    assert summary.incomplete is not None
+    assert len(keys) < len(city.calendar.keys)  # what is not known to be whole is not told as such
+    assert_clean_summary(system, summary)
+    assert city.watermark() is None
+    found = reconcile(city.database, SOURCE, system.connector(), "run-2")
+    assert found.refusal is not None
+    assert "broke off" in found.refusal
+    assert_clean(system, found.refusal)
+    system.behave()
+    _, summary = city.run(system.connector())
+    assert (summary.incomplete, summary.counts.listed) == (None, 20)
+    assert_holds(city, contents)
+
+
+def test_a_download_that_goes_wrong_is_repeated_or_reported(
+    system: System, misbehaviour: str, city: City
+) -> None:
+    contents = filled(system, 8)
+    if misbehaviour == "corrupt" and not system.has_checksums:
+        misbehaviour = "truncate"
+    system.misbehave(misbehaviour, "download")
+    try:
+        _, summary = city.run(system.connector())
+    except ConfigurationError as error:
+        assert_clean(system, str(error))
+    else:
+        counts = summary.counts
+        assert counts.imported + counts.failed == counts.listed
+        assert {problem.document.external_id for problem in summary.problems} == {
+            row.external_id for row in city.rows(ImportFailure)
+        }
+        assert len(summary.problems) == counts.failed
+        assert_clean_summary(system, summary)
+    system.behave()
+    _, summary = city.run(system.connector())
+    assert (summary.problems, summary.incomplete) == ([], None)
+    assert_holds(city, contents)
+    assert city.rows(ImportFailure) == []
+
+
+def test_a_listing_that_goes_wrong_is_repeated_or_told(system: System, misbehaviour: str, city: City) -> None:
+    contents = filled(system, 8)
+    system.misbehave(misbehaviour, "listing")
+    try:
+        _, summary = city.run(system.connector())
+    except ConfigurationError as error:
+        assert_clean(system, str(error))
+    else:
+        if summary.incomplete is None:
+            assert summary.counts.listed == len(contents)
+        assert_clean_summary(system, summary)
+    system.behave()
+    _, summary = city.run(system.connector())
+    assert (summary.problems, summary.incomplete) == ([], None)
+    assert_holds(city, contents)
