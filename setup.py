@@ -6,6 +6,7 @@ DEMO = [
     "odfdo>=3.17",
     "openpyxl>=3.1",
     "pillow>=10",
+    "pyjwt>=2.8",
     "python-docx>=1.1",
     "python-pptx>=1.0",
     "reportlab>=4.2",
