@@ -40,17 +40,17 @@ class Search:
     """Looks for these secrets."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        self._secrets = [secret for secret in secrets if secret]
-        assert all(len(secret) >= 12 for secret in self._secrets), "too short to be told from other text"
+        found = sorted(set(secrets))
+        assert all(len(secret) >= 12 for secret in found), "too short to be told from other text"
+        self._forms = [(secret, forms(secret), base64_forms(secret)) for secret in found]
 
     def in_bytes(self, data: bytes) -> set[str]:
         """The secrets that stand in these bytes in one form or another."""
         lower = data.lower()
         return {
             secret
-            for secret in self._secrets
-            if any(form in lower for form in forms(secret))
-            or any(form in data for form in base64_forms(secret))
+            for secret, in_lower, exact in self._forms
+            if any(form in lower for form in in_lower) or any(form in data for form in exact)
         }
 
     def in_text(self, *texts: object) -> set[str]:
