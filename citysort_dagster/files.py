@@ -150,17 +150,18 @@ class LocalFiles(FileStore):
                 self._disk = WholeDisk(self._root)
 
     def publish(self, staged: Sequence[tuple[Path, str]]) -> None:
-        moves = [(source, self._root / _checked(path)) for source, path in staged]
-        folders = {target.parent for _, target in moves}
+        folders = {
+            self._root / folder for folder in {_checked(path).rpartition("/")[0] for _, path in staged}
+        }
         with self._errors():
             _private_folder(self._root)
-            for source, _ in moves:
+            for source, _ in staged:
                 source.chmod(0o600)
-            self._keep([source for source, _ in moves])
+            self._keep([source for source, _ in staged])
             for folder in folders:
                 _private_folder(folder)
-            for source, target in moves:
-                source.replace(target)
+            for source, path in staged:
+                source.replace(f"{self._root}/{path}")
             # A new folder is itself an entry that must survive, whoever made it.
             above = {parent for folder in folders for parent in self._above(folder)} - self._durable
             self._keep([*folders, *above])
@@ -490,6 +491,9 @@ _RESERVED = re.compile(
     re.IGNORECASE,
 )
 
+# Most names; looking at each character of the others takes a hundred times as long.
+_PLAIN = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_ .,()+-]{0,150}[A-Za-z0-9_)])?")
+
 
 def clean_name(filename: str) -> str:
     """A file name that is harmless in every file system, shell and terminal, like the given one.
@@ -497,6 +501,8 @@ def clean_name(filename: str) -> str:
     One path component in NFC without control, format or reserved characters, no longer than
     CLEAN_NAME_BYTES, its ending kept; `document` when nothing is left.
     """
+    if _PLAIN.fullmatch(filename) and not _RESERVED.match(filename):
+        return filename
     while (cleaned := _cleaned(filename)) != filename:
         filename = cleaned
     return filename

@@ -6,6 +6,7 @@ happens exactly once. Knows no single connector and nothing of Dagster.
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -39,7 +40,7 @@ from connectors.base import (
 )
 
 LOOKUP_BATCH = 1_000
-COMMIT_DOCUMENTS = 400
+COMMIT_DOCUMENTS = 1_000
 COMMIT_BYTES = 64_000_000
 WAITING_DOWNLOADS = 2_000
 """Enough for the threads to go on while a batch is committed."""
@@ -112,6 +113,7 @@ class Importer:
         self._small_bytes = 0
         self._outcomes: SimpleQueue[Arrival | Problem] = SimpleQueue()
         self._under_way = 0
+        self._uncommitted: Counter[str] = Counter()
         self._downloads_begun = 0
         self._nul_allowed = database.is_sqlite
         self._started_at = datetime.now(timezone.utc)
@@ -138,6 +140,7 @@ class Importer:
 
     def _import_listing(self) -> Iterator[str]:
         open_partitions = list(self.request.partitions)
+        listed: deque[str] = deque()
         listing = self._connector.list_documents(self.request.window)
         try:
             for batch in _batches(listing, LOOKUP_BATCH):
@@ -147,12 +150,12 @@ class Importer:
                     partition = self._calendar.key_of(document.modified_at or self._started_at)
                     if self._connector.newest_first:
                         while open_partitions and open_partitions[-1] > partition:
-                            self._drain()
-                            self._commit()
-                            yield open_partitions.pop()
+                            listed.append(open_partitions.pop())
                     self._take(document, partition, known.get(document.external_id))
                     if self.summary.limited:
                         break
+                while listed and not self._uncommitted[listed[0]]:
+                    yield listed.popleft()
                 self._on_progress(self.summary.counts)
                 if self.summary.limited:
                     break
@@ -165,6 +168,7 @@ class Importer:
         complete = not (self.summary.limited or self.summary.incomplete)
         self._commit(last=True)
         self._on_progress(self.summary.counts)
+        yield from listed
         if complete:
             yield from reversed(open_partitions)
             yield from (key for key in self.summary.partitions if key not in self.request.partitions)
@@ -204,6 +208,7 @@ class Importer:
             self._collect()
         self._downloads_begun += 1
         self._busy_ids.add(wanted.document.external_id)
+        self._uncommitted[wanted.partition] += 1
         self._under_way += 1
         size = wanted.document.size
         if size is None or size > self._connector.batched_bytes:
@@ -262,6 +267,7 @@ class Importer:
         self._under_way -= 1
         if isinstance(outcome, Problem):
             self._busy_ids.discard(outcome.document.external_id)
+            self._uncommitted[outcome.partition] -= 1
             self._reject(outcome)
             return
         self._arrivals.append(outcome)
@@ -277,6 +283,7 @@ class Importer:
     def _reject(self, problem: Problem) -> None:
         self._note(problem)
         self._problems.append(problem)
+        self._uncommitted[problem.partition] += 1
         if len(self._problems) >= COMMIT_DOCUMENTS:
             self._commit()
 
@@ -314,6 +321,8 @@ class Importer:
                 arrival.staged.unlink(missing_ok=True)
             outcome = self._write([], [*problems, *homeless], end)
         self._staging.committed(outcome.paths)
+        self._uncommitted.subtract(arrival.partition for arrival in arrivals)
+        self._uncommitted.subtract(problem.partition for problem in problems)
         for arrival in outcome.imported:
             counts = self._counts(arrival.partition)
             counts.imported += 1

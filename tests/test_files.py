@@ -311,6 +311,14 @@ def test_clean_names_are_harmless(name: str) -> None:
 
 
 @settings(deadline=None)
+@given(st.from_regex(r"[A-Za-z0-9_ .,()+-]{1,60}", fullmatch=True))
+@example("con.txt")
+@example("a." + "b" * 40)
+def test_plain_names_are_cleaned_like_all_others(name: str) -> None:
+    assert clean_name(name) == clean_name(f"{name}\u200b")
+
+
+@settings(deadline=None)
 @given(st.uuids(), st.text(max_size=300))
 def test_stored_paths_have_one_component_below_a_folder(number: uuid.UUID, name: str) -> None:
     folder, last = stored_path(str(number), name).split("/")
