@@ -441,6 +441,29 @@ def test_changes_that_are_forgotten(site: SimulatedSharePoint) -> None:
     assert any(one.status == 410 for one in site.log)
 
 
+def test_beginning_anew_forgets_what_came_before(site: SimulatedSharePoint) -> None:
+    documents = fill(site, 12)
+
+    def change() -> None:
+        site.remove(documents[0].id)
+        site.forget_changes()
+
+    site.misbehave("change", route="delta", spare=1, then=change)
+    assert names(connect(site)) == sorted(f"{n}.txt" for n in range(1, 12))
+
+
+def test_removed_items_are_no_documents(site: SimulatedSharePoint) -> None:
+    class Telling(SimulatedSharePoint):
+        def item(self, id: str) -> dict[str, Any]:
+            row = super().item(id)
+            return row | ({"name": "gone", "file": {}} if "deleted" in row else {})
+
+    with Telling() as telling:
+        documents = fill(telling, 3)
+        telling.remove(documents[1].id)
+        assert names(connect(telling), Window(NOON)) == ["0.txt", "2.txt"]
+
+
 def test_a_time_that_lies_too_far_back(site: SimulatedSharePoint, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(site, 12)
     monkeypatch.setattr(sharepoint, "LONGEST_LOOK_BACK", timedelta(days=999))
@@ -757,6 +780,17 @@ def test_a_download_that_breaks_off_goes_on(site: SimulatedSharePoint) -> None:
     last = [one for one in site.log if one.route == "media"][-1]
     assert "range" in last.request.headers
     assert not any("range" in one.request.headers for one in site.log if one.route == "content")
+
+
+def test_a_download_that_may_not_go_on(site: SimulatedSharePoint) -> None:
+    """What has been written cannot be taken back, so it is not begun anew."""
+    site.add("plan.bin", random.Random(1).randbytes(6_000_000))  # noqa: S311
+    connector = connect(site)
+    (listed,) = connector.list_documents()
+    site.misbehave("truncate", route="media", at_byte=5_000_000)
+    site.misbehave("fail", route="media", spare=1, status=403)
+    with pytest.raises(DownloadFailed, match="status 403"):
+        content(connector, listed)
 
 
 def test_html_documents_are_no_login_pages(site: SimulatedSharePoint) -> None:
