@@ -9,7 +9,6 @@ import pytest
 
 from sandbox import gcs, mariadb, postgresql, s3
 
-
 # What takes longest comes first, so that the last worker to finish does not finish alone.
 _FIRST = ("dagster_ui", "robustness", "secrecy")
 _TOGETHER = ("dagster_ui",)
