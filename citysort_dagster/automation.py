@@ -264,7 +264,7 @@ def failed_runs(context: dg.RunFailureSensorContext) -> None:
         removed = sources - {source.name for source in load_sources(installation.database)}
         if removed:
             facts["reason"] = f"Source {', '.join(sorted(removed))}: it has been removed."
-        told = _tell_webhook(installation.settings.webhook_url.get_secret_value(), facts)
+        told = tell_webhook(installation.settings.webhook_url.get_secret_value(), facts)
         event = {
             "event": "run failed",
             "source": facts["source"],
@@ -285,13 +285,13 @@ def _first_sentence(context: dg.RunFailureSensorContext) -> str:
     return "the run's process ended unexpectedly"
 
 
-def _tell_webhook(url: str, facts: Mapping[str, Any]) -> str:
+def tell_webhook(url: str, facts: Mapping[str, Any]) -> str:
     """POSTs the facts; returns what came of it, in words without the address, which may hold a token."""
     if not url:
         return "none configured"
     try:
         response = requests.post(url, json=facts, timeout=WEBHOOK_SECONDS, allow_redirects=False)
-    except requests.RequestException as error:
+    except (requests.RequestException, ValueError) as error:  # ValueError: no address at all
         return f"not reached ({type(error).__name__})"
     return f"answered {response.status_code}"
 

@@ -295,7 +295,8 @@ class ObjectFiles(FileStore):
             self._endpoint = f"http://{self._endpoint}"
         if self._endpoint and not _encrypted_or_loopback(self._endpoint):
             raise ValueError(
-                f"{' or '.join(names)} must be an https:// address; http:// is for this machine only"
+                f"{' or '.join(names)} must be an https:// address without credentials;"
+                " http:// is for this machine only"
             )
 
     def publish(self, staged: Sequence[tuple[Path, str]]) -> None:
@@ -714,6 +715,8 @@ def _missing(path: str) -> StoredFileMissing:
 
 def _encrypted_or_loopback(url: str) -> bool:
     parts = urlsplit(url)
+    if parts.username is not None:
+        return False
     if parts.scheme == "https":
         return True
     host = parts.hostname or ""

@@ -161,6 +161,8 @@ def _is_passing(error: BaseException) -> bool:
 def _for_people() -> Iterator[None]:
     try:
         yield
-    except sa.exc.OperationalError as error:
+    except (sa.exc.IntegrityError, sa.exc.DataError):  # a mistake of ours, not of the database
+        raise
+    except sa.exc.DBAPIError as error:
         reason = " ".join(str(error.orig).split())
         raise DatabaseError(f"the documents database cannot be used: {reason}") from None
