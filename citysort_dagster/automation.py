@@ -1,6 +1,7 @@
 """What keeps the documents flowing by itself: schedules and sensors, all of them running by default."""
 
 import json
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -31,6 +32,9 @@ INGESTION_JOB = "ingestion"
 
 LOOK_SECONDS = 40
 """A sensor may look this long; Dagster ends one after sixty seconds."""
+
+ANSWER_SECONDS = 5
+"""How much longer its last answer may take."""
 
 SHARE_OF_TIME = 20
 """A look that took long is repeated only after twenty times as long."""
@@ -117,11 +121,7 @@ def build_news_sensor(source: SourceConfig) -> dg.SensorDefinition:
         if imports_under_way(context.instance, source.name):
             return dg.SensorResult(skip_reason="An import is under way or queued.")
         began = time.time()
-        with open_installation() as installation:
-            try:
-                request, reason = _look(installation, source.name)
-            except UnknownSource:
-                request, reason = None, "The source has been removed."
+        request, reason = _look_in_time(source.name)
         took = time.time() - began
         return dg.SensorResult(
             run_requests=[request] if request else [],
@@ -130,6 +130,35 @@ def build_news_sensor(source: SourceConfig) -> dg.SensorDefinition:
         )
 
     return news_sensor
+
+
+def _look_in_time(name: str) -> tuple[dg.RunRequest | None, str]:
+    """What to request, or why nothing.
+
+    A source that does not answer is left to a thread that nobody waits for: those that serve Dagster
+    are few, and without them no run is launched. It is imported then, where it may take its time.
+    """
+    found: list[tuple[dg.RunRequest | None, str]] = []
+    failure: list[Exception] = []
+
+    def look() -> None:
+        try:
+            with open_installation() as installation:
+                found.append(_look(installation, name))
+        except UnknownSource:
+            found.append((None, "The source has been removed."))
+        except Exception as error:  # noqa: BLE001 - raised below, where Dagster shows it
+            failure.append(error)
+
+    thread = threading.Thread(target=look, name=f"look at {name}", daemon=True)
+    thread.start()
+    thread.join(LOOK_SECONDS + ANSWER_SECONDS)
+    if failure:
+        raise failure[0]
+    if found:
+        return found[0]
+    with open_installation() as installation:
+        return import_request(name, _refresh_partitions(installation, name), refresh=True), ""
 
 
 def _look(installation: Installation, name: str) -> tuple[dg.RunRequest | None, str]:

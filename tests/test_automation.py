@@ -1,0 +1,116 @@
+"""Sensors, asked in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from citysort_dagster import automation, launch, source_configs
+from citysort_dagster.automation import build_news_sensor, freshness_of_sources
+from citysort_dagster.installation import Installation, open_installation
+from citysort_dagster.instance import open_instance
+from citysort_dagster.source_configs import known_source
+from sandbox.postgresql import PostgreSQLServer
+from tests.dagster_ui.archives import PostgreSQLArchive
+
+SOURCE = "registry"
+
+
+@pytest.fixture
+def archive(postgresql_server: PostgreSQLServer) -> PostgreSQLArchive:
+    made = PostgreSQLArchive(postgresql_server)
+    made.put(("entry-1", "2025-06-06", b"An entry."))
+    return made
+
+
+@pytest.fixture
+def installation(
+    tmp_path: Path, archive: PostgreSQLArchive, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Installation]:
+    monkeypatch.chdir(tmp_path)
+    for name in ("CITYSORT_DATABASE_URL", "CITYSORT_FILES_URL", "CITYSORT_PARTITIONS", "DAGSTER_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CITYSORT_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("CITYSORT_PARTITIONS_START", "2025-01-01")
+    monkeypatch.setenv("ARCHIVE_PASSWORD", archive.server.password)
+    file = tmp_path / "sources.yaml"
+    source = {
+        "name": SOURCE,
+        "connector": "postgresql",
+        "config": archive.settings("ARCHIVE_PASSWORD"),
+        "schedule": "0 3 * * *",
+    }
+    file.write_text(yaml.safe_dump({"sources": [source]}))
+    with open_installation() as opened:
+        source_configs.apply(file, opened.database)
+        yield opened
+
+
+def ask(installation: Installation, cursor: str | None = None) -> dg.SensorResult:
+    sensor = build_news_sensor(known_source(installation.database, SOURCE))
+    with open_instance(installation.settings) as instance:
+        answer = sensor(dg.build_sensor_context(instance, cursor))
+    assert isinstance(answer, dg.SensorResult)
+    return answer
+
+
+def test_a_source_is_imported_whole_then_only_what_is_new(
+    installation: Installation, archive: PostgreSQLArchive
+) -> None:
+    (whole,) = ask(installation).run_requests or ()
+    assert whole.tags["dagster/asset_partition_range_start"] == "2025-01-01"
+    assert launch.import_source(SOURCE).failure is None
+    nothing = ask(installation)
+    assert not nothing.run_requests and str(nothing.skip_reason).endswith("Nothing new.')")
+
+    archive.put(("entry-2", "2025-08-08", b"Another entry."))
+    (news,) = ask(installation).run_requests or ()
+    assert news.job_name == "import_registry"
+    assert news.tags["dagster/asset_partition_range_start"] == "2025-08-01"
+    assert news.tags["dagster/asset_partition_range_end"] == "2025-08-01"
+
+    source_configs.set_enabled(installation.database, SOURCE, False)
+    assert "The source is disabled." in str(ask(installation).skip_reason)
+
+
+def test_a_source_that_does_not_answer_holds_nobody_up(
+    installation: Installation, archive: PostgreSQLArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is imported instead, in a process of its own, and not asked again for a while."""
+    assert launch.import_source(SOURCE).failure is None
+    monkeypatch.setattr(automation, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(automation, "ANSWER_SECONDS", 1)
+    with archive.locked():
+        answer = ask(installation)
+    (request,) = answer.run_requests or ()
+    assert request.run_config["ops"]["sources__registry"]["config"]["refresh"] is True
+    assert request.tags["dagster/asset_partition_range_start"] == installation.calendar.keys[-1]
+    again = ask(installation, answer.cursor)
+    assert "the next one waits" in str(again.skip_reason) and again.cursor == answer.cursor
+
+
+def test_a_source_that_cannot_be_asked_is_told(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert launch.import_source(SOURCE).failure is None
+    monkeypatch.delenv("ARCHIVE_PASSWORD")
+    assert "the environment variable ARCHIVE_PASSWORD is not set" in str(ask(installation).skip_reason)
+
+
+def test_freshness_is_told_when_it_changes(installation: Installation) -> None:
+    with open_instance(installation.settings) as instance:
+        first = freshness_of_sources(dg.build_sensor_context(instance))
+        assert isinstance(first, dg.SensorResult)
+        (event,) = first.asset_events
+        assert isinstance(event, dg.AssetCheckEvaluation)
+        assert (event.asset_key, event.check_name, event.passed) == (
+            dg.AssetKey(["sources", SOURCE]),
+            "fresh",
+            True,
+        )
+        second = freshness_of_sources(dg.build_sensor_context(instance, cursor=first.cursor))
+        assert isinstance(second, dg.SensorResult) and not second.asset_events
