@@ -14,11 +14,12 @@ PIECE_BYTES = 65_536
 
 @dataclass
 class Relay:
-    """While `cut_after` is set, an answer longer than so many bytes ends there, and so does its
-    connection."""
+    """The next `cuts` answers that are longer than `cut_after` bytes end there, and so do their
+    connections."""
 
     port: int
-    cut_after: int | None = None
+    cut_after: int = 0
+    cuts: int = 0
 
 
 class _Server(ThreadingTCPServer):
@@ -37,9 +38,9 @@ def relay(host: str, port: int) -> Iterator[Relay]:
                 self.answered = 0
                 Thread(target=self._pass_questions, args=(server,), daemon=True).start()
                 while piece := server.recv(PIECE_BYTES):
-                    limit = passing.cut_after
                     self.answered += len(piece)
-                    if limit is not None and self.answered > limit:
+                    if passing.cuts and self.answered > passing.cut_after:
+                        passing.cuts -= 1
                         break
                     self.request.sendall(piece)
             with suppress(OSError):

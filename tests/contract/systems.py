@@ -105,6 +105,10 @@ class System(ABC):
         """Does one of `misbehaviours` once, to the `listing` or to a `download`."""
         raise AssertionError(f"{self.connector_type} cannot {how} at {where}")
 
+    def misbehaved(self) -> bool:
+        """Whether it has come to what `misbehave` was told."""
+        raise AssertionError(f"{self.connector_type} always behaves")
+
     @abstractmethod
     def behave(self) -> None:
         """Ends all misbehaviour."""
@@ -272,14 +276,17 @@ class SQLServerSystem(SQLSystem):
         return {**super().settings(), "port": self._relay.port}
 
     def break_listing(self) -> None:
-        self._relay.cut_after = 0
+        self._relay.cut_after, self._relay.cuts = 0, 1_000
 
     def misbehave(self, how: str, where: str) -> None:
-        # A server answers a listing and a download over the same connections.
-        self._relay.cut_after = 400
+        """Answers with content are the longest."""
+        self._relay.cut_after, self._relay.cuts = (10_000 if where == "download" else 0), 1
+
+    def misbehaved(self) -> bool:
+        return not self._relay.cuts
 
     def behave(self) -> None:
-        self._relay.cut_after = None
+        self._relay.cuts = 0
 
 
 class PostgreSQLSystem(SQLServerSystem):
@@ -324,6 +331,7 @@ class ObjectStore(System):
         self.bucket = f"contract-{uuid.uuid4().hex}"
         self.front: Proxy = self.stack.enter_context(proxy(endpoint_url))
         self._counted = 0
+        self._due = False
 
     @abstractmethod
     def _is_download(self, exchange: Exchange) -> bool:
@@ -336,12 +344,12 @@ class ObjectStore(System):
         self.front.before = self._answering(503, b"", lambda exchange: not self._is_download(exchange))
 
     def misbehave(self, how: str, where: str) -> None:
-        left = [how]
+        self._due = True
 
         def due(exchange: Exchange) -> bool:
-            if not left or self._is_download(exchange) is not (where == "download"):
+            if not self._due or self._is_download(exchange) is not (where == "download"):
                 return False
-            left.clear()
+            self._due = False
             return True
 
         def spoil(exchange: Exchange) -> None:
@@ -371,6 +379,9 @@ class ObjectStore(System):
                 exchange.answer_headers = {"content-type": "text/html" if body else "text/plain"}
 
         return answer
+
+    def misbehaved(self) -> bool:
+        return not self._due
 
     def behave(self) -> None:
         self.front.before = self.front.after = nothing
@@ -488,7 +499,8 @@ class GCSSystem(ObjectStore):
 
 
 class SimulatedOne(System):
-    """A simulated system. `listing` and `download` are the names of its routes."""
+    """A simulated system. `listing`, `download` and `media` are the names of its routes; where downloads
+    lead to a host for bytes alone, `media` is there, else the same as `download`."""
 
     misbehaviours: ClassVar[Sequence[str]] = (
         *THROTTLES,
@@ -501,11 +513,13 @@ class SimulatedOne(System):
     )
     listing: ClassVar[str]
     download: ClassVar[str]
+    media: ClassVar[str]
 
     def __init__(self, system: SimulatedSystem, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__()
         monkeypatch.setattr(http, "FIRST_PAUSE", 0.001)
         self.system = self.stack.enter_context(system)
+        self._misbehaviour: tuple[Any, str]
 
     def add(self, name: str, content: bytes, modified_at: datetime | None = None) -> str:
         return self.system.add(name, content, modified_at=modified_at).id
@@ -524,11 +538,15 @@ class SimulatedOne(System):
         self.system.misbehave("fail", route=self.listing, spare=1, times=1_000)
 
     def misbehave(self, how: str, where: str) -> None:
-        route = self.download if where == "download" else self.listing
-        if how in THROTTLES:
-            self.system.misbehave("throttle", route=route, **THROTTLES[how])
-        else:
-            self.system.misbehave(how.replace(" ", "_"), route=route)  # type: ignore[arg-type]
+        """Of a download, what concerns its bytes concerns the host that they come from."""
+        bytes_only = how in ("reset", "truncate", "corrupt")
+        route = self.listing if where == "listing" else self.media if bytes_only else self.download
+        kind: Any = "throttle" if how in THROTTLES else how.replace(" ", "_")
+        self._misbehaviour = (kind, route)
+        self.system.misbehave(kind, route=route, **THROTTLES.get(how, {}))
+
+    def misbehaved(self) -> bool:
+        return not self.system.misbehaves(*self._misbehaviour)
 
     def behave(self) -> None:
         self.system.behave()
@@ -550,6 +568,7 @@ class ServiceNowSystem(SimulatedOne):
     connector_type: ClassVar[str] = "servicenow"
     listing: ClassVar[str] = "attachments"
     download: ClassVar[str] = "attachment_file"
+    media: ClassVar[str] = "attachment_file"
     has_checksums: ClassVar[bool] = True
     large: ClassVar[int] = 100_000_000
     wrong: ClassVar[Mapping[str, tuple[Mapping[str, Any], str]]] = {
@@ -584,6 +603,7 @@ class JiraSystem(SimulatedOne):
     connector_type: ClassVar[str] = "jira"
     listing: ClassVar[str] = "search"
     download: ClassVar[str] = "content"
+    media: ClassVar[str] = "binary"
     immutable: ClassVar[bool] = True
     wrong: ClassVar[Mapping[str, tuple[Mapping[str, Any], str]]] = {
         **WRONG_ACCOUNTS,
@@ -610,6 +630,7 @@ class ConfluenceSystem(SimulatedOne):
     connector_type: ClassVar[str] = "confluence"
     listing: ClassVar[str] = "attachments"
     download: ClassVar[str] = "download"
+    media: ClassVar[str] = "binary"
     wrong: ClassVar[Mapping[str, tuple[Mapping[str, Any], str]]] = {
         **WRONG_ACCOUNTS,
         "unknown space": ({"space_key": "NOTHING"}, "space_key"),
@@ -634,6 +655,7 @@ class SalesforceSystem(SimulatedOne):
     connector_type: ClassVar[str] = "salesforce"
     listing: ClassVar[str] = "query"
     download: ClassVar[str] = "version_data"
+    media: ClassVar[str] = "version_data"
     has_checksums: ClassVar[bool] = True
     wrong: ClassVar[Mapping[str, tuple[Mapping[str, Any], str]]] = {
         "wrong secret": ({"client_secret": CANARY}, "client_secret"),
@@ -666,6 +688,7 @@ class SharePointSystem(SimulatedOne):
     connector_type: ClassVar[str] = "sharepoint"
     listing: ClassVar[str] = "delta"
     download: ClassVar[str] = "content"
+    media: ClassVar[str] = "media"
     has_checksums: ClassVar[bool] = True
     wrong: ClassVar[Mapping[str, tuple[Mapping[str, Any], str]]] = {
         "wrong secret": ({"client_secret": CANARY}, "client_secret"),
