@@ -96,7 +96,7 @@ class Town:
 @pytest.fixture
 def town(citysort: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Town]:
     """With a documents database on SQLite and a key file, where everybody else may read what is made."""
-    monkeypatch.setitem(CONNECTOR_TYPES, "leaky", "tests.secrecy.leaky:Leaky")  # type: ignore[call-overload]
+    monkeypatch.setitem(CONNECTOR_TYPES, "leaky", "tests.secrecy.leaky:Leaky")
     monkeypatch.setattr(amazon_s3, "REQUEST_ATTEMPTS", 1)
     before = os.umask(0o022)
     yield Town(citysort, tmp_path / "data", tmp_path, monkeypatch)
@@ -277,7 +277,7 @@ def nothing_is_shown(town: Town, logged: io.StringIO, *more: str) -> None:
 def mistakes(town: Town, name: str) -> None:
     """What people do in a hurry: a secret in the wrong place, another key, another database."""
     right = os.environ.get("CITYSORT_SECRET_KEY"), os.environ.get("CITYSORT_DATABASE_URL")
-    plain = {"name": "hasty", "connector": "postgresql", "config": {**town.sources[0]["config"]}}
+    plain: dict[str, Any] = {"name": "hasty", "connector": "postgresql", "config": {**town.sources[0]["config"]}}
     for wrong in (
         {"password": town.secret()},
         {"password": {"encrypted": town.secret()}},
