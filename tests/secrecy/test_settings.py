@@ -92,9 +92,9 @@ def test_a_password_with_every_character_there_is(citysort: Command, monkeypatch
 def test_settings_do_not_show_their_secrets() -> None:
     secrets = [canary() for _ in range(3)]
     settings = Settings(
-        database_url=f"postgresql://u:{secrets[0]}@h/d",  # type: ignore[arg-type]
-        secret_key=secrets[1],  # type: ignore[arg-type]
-        webhook_url=f"https://hooks.example/{secrets[2]}",  # type: ignore[arg-type]
+        database_url=f"postgresql://u:{secrets[0]}@h/d",
+        secret_key=secrets[1],
+        webhook_url=f"https://hooks.example/{secrets[2]}",
     )
     said = (repr(settings), str(settings), settings.model_dump(), settings.model_dump_json())
     assert Search(secrets).in_text(*said) == set()
