@@ -362,7 +362,7 @@ def digest(content: bytes) -> str:
 
 
 AnySequence.TestCase.settings = settings(
-    max_examples=100,
+    max_examples=60,
     stateful_step_count=30,
     deadline=None,
     derandomize=True,

@@ -41,5 +41,5 @@ def test_a_kill_before_any_step_loses_nothing_and_doubles_nothing(town: Town) ->
         town.city.run()
         town.assert_whole(quick=True)
     town.assert_whole()
-    assert steps > 50
+    assert steps > 25
     assert strays > 3
