@@ -277,7 +277,11 @@ def nothing_is_shown(town: Town, logged: io.StringIO, *more: str) -> None:
 def mistakes(town: Town, name: str) -> None:
     """What people do in a hurry: a secret in the wrong place, another key, another database."""
     right = os.environ.get("CITYSORT_SECRET_KEY"), os.environ.get("CITYSORT_DATABASE_URL")
-    plain: dict[str, Any] = {"name": "hasty", "connector": "postgresql", "config": {**town.sources[0]["config"]}}
+    plain: dict[str, Any] = {
+        "name": "hasty",
+        "connector": "postgresql",
+        "config": {**town.sources[0]["config"]},
+    }
     for wrong in (
         {"password": town.secret()},
         {"password": {"encrypted": town.secret()}},
