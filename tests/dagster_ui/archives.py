@@ -14,6 +14,7 @@ from threading import Lock, Thread
 from typing import Any
 
 from sandbox.postgresql import PostgreSQLServer
+from tests.dagster_ui.graphql import wait_for
 
 MAPPING = {
     "query": "SELECT * FROM documents",
@@ -117,13 +118,15 @@ class PostgreSQLArchive:
 @dataclass
 class Line:
     """A line to a server on loopback. While it is `weak`, it breaks when a listing asks for its next
-    rows, and nobody gets through until it is mended."""
+    rows after the first documents have been downloaded, and nobody gets through until it is mended."""
 
     port: int
     weak: bool = True
     broken: bool = False
     _lock: Lock = field(default_factory=Lock)
     _open: list[socket.socket] = field(default_factory=list)
+    _listing: socket.socket | None = None
+    _downloaded: int = 0
 
     def snap(self) -> None:
         with self._lock:
@@ -143,26 +146,29 @@ class Line:
                     return
                 server = stack.enter_context(socket.create_connection(upstream))
                 self._open += [client, server]
-            received = [0]
-            back = Thread(target=self._pass, args=(server, client, received, False), daemon=True)
+            back = Thread(target=self._pass, args=(server, client), daemon=True)
             back.start()
-            self._pass(client, server, received, True)
+            self._pass(client, server)
             back.join()
 
-    def _pass(self, source: socket.socket, target: socket.socket, received: list[int], asking: bool) -> None:
+    def _pass(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65_536):
-                if not asking:
-                    received[0] += len(data)
-                elif self.weak and b"FETCH" in data and received[0] > FIRST_ROWS:
-                    self.snap()
-                    return
+                if self.weak and b"FETCH" in data:
+                    # The first who fetches rows is the listing; downloads have connections of their own.
+                    self._listing = self._listing or source
+                    if source is self._listing and len(self._open) > 2:
+                        wait_for("downloads over the line", lambda: self._downloaded > FIRST_DOWNLOADS)
+                        self.snap()
+                        return
                 target.sendall(data)
+                if target is not self._listing:
+                    self._downloaded += len(data)
             target.shutdown(socket.SHUT_RDWR)
 
 
-FIRST_ROWS = 20_000
-"""Bytes of a listing that are through before the line breaks."""
+FIRST_DOWNLOADS = 60_000
+"""Bytes that downloads bring before the line breaks."""
 
 
 @contextmanager

@@ -71,9 +71,11 @@ def webhook() -> Iterator[Webhook]:
         told = Webhook(f"http://127.0.0.1:{server.server_port}/hooks/{token}", token)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield told
-        server.shutdown()
-        thread.join()
+        try:
+            yield told
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def family(pid: int) -> list[psutil.Process]:
