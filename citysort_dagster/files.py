@@ -160,8 +160,9 @@ class LocalFiles(FileStore):
             self._keep([source for source, _ in staged])
             for folder in folders:
                 _private_folder(folder)
+            root = str(self._root)
             for source, path in staged:
-                source.replace(f"{self._root}/{path}")
+                os.replace(source, f"{root}/{path}")  # noqa: PTH105 - paths take longer than the disk
             # A new folder is itself an entry that must survive, whoever made it.
             above = {parent for folder in folders for parent in self._above(folder)} - self._durable
             self._keep([*folders, *above])

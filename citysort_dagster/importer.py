@@ -244,8 +244,8 @@ class Importer:
         document, partition, former = wanted
         staged = self._staging.new_file()
         try:
-            with staged.open("wb") as into:
-                arrived = download(into)
+            with open(staged, "wb", buffering=0) as into:  # noqa: PTH123 - quicker by a third
+                arrived = download(into)  # type: ignore[arg-type]  # a raw file is one, too
             self._outcomes.put(Arrival(document, partition, former, staged, arrived))
             return
         except DownloadRefused as error:

@@ -219,7 +219,10 @@ class _CheckedWriter:
         self.sha256.update(data)
         for digest in self.others.values():
             digest.update(data)
-        return self._into.write(data)
+        written = self._into.write(data)
+        while written < len(data):  # an unbuffered file may take a part only
+            written += self._into.write(memoryview(data)[written:])
+        return written
 
 
 def unexpected(error: BaseException) -> str:
