@@ -245,7 +245,7 @@ class Importer:
         staged = self._staging.new_file()
         try:
             with open(staged, "wb", buffering=0) as into:  # noqa: PTH123 - quicker by a third
-                arrived = download(into)  # type: ignore[arg-type]  # a raw file is one, too
+                arrived = download(into)
             self._outcomes.put(Arrival(document, partition, former, staged, arrived))
             return
         except DownloadRefused as error:
