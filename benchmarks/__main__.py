@@ -9,7 +9,7 @@ import sys
 from benchmarks.measure import conditions
 from benchmarks.readme import write
 
-BENCHMARKS = ("s3", "sql")
+BENCHMARKS = ("s3", "sql", "sync_log", "listing", "large_file", "extraction", "startup")
 
 
 def main() -> int:

@@ -32,12 +32,13 @@ class NotInstalled(Exception):
 
 
 class Usage(NamedTuple):
-    """What a piece of work took. `cpu_seconds` and `peak_mb` are those of its processes, not of servers."""
+    """What a piece of work took. `cpu_seconds` and `peak_mb` are those of its processes, not of servers;
+    None where only time was measured."""
 
     done: int
     seconds: float
-    cpu_seconds: float
-    peak_mb: float
+    cpu_seconds: float | None
+    peak_mb: float | None
     requests: int | None = None
 
 

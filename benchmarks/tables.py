@@ -35,7 +35,7 @@ class Table:
         judged = []
         if self.times is not None and baseline is not None:
             judged.append((ours.seconds / baseline.seconds, self.times, "times the baseline"))
-        if self.most_mb is not None:
+        if self.most_mb is not None and ours.peak_mb is not None:
             judged.append((ours.peak_mb, self.most_mb, "MB of memory"))
         if self.most_seconds is not None:
             judged.append((ours.seconds, self.most_seconds, "s"))
@@ -57,8 +57,8 @@ class Table:
             line = [
                 f"{name} ({note})" if note else name,
                 _seconds(usage.seconds),
-                _seconds(usage.cpu_seconds),
-                f"{usage.peak_mb:.0f}",
+                "" if usage.cpu_seconds is None else _seconds(usage.cpu_seconds),
+                "" if usage.peak_mb is None else f"{usage.peak_mb:.0f}",
             ]
             if counts_requests:
                 line.append("" if usage.requests is None else f"{usage.requests:,}")
