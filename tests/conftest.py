@@ -15,6 +15,7 @@ _TOGETHER = ("dagster_ui",)
 """Folders whose tests share something too heavy to have once per worker."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Gives each worker whole modules, or whole folders of those that stay together."""
 
