@@ -15,17 +15,19 @@ _TOGETHER = ("dagster_ui",)
 """Folders whose tests share something too heavy to have once per worker."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(Path(__file__).parent).parts[0]
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Gives each worker whole modules, or whole folders of those that stay together."""
+    group = _folder(item) if _folder(item) in _TOGETHER else item.path.stem
+    item.add_marker(pytest.mark.xdist_group(group))
 
-    def folder(item: pytest.Item) -> str:
-        return item.path.relative_to(Path(__file__).parent).parts[0]
 
-    items.sort(key=lambda item: _FIRST.index(folder(item)) if folder(item) in _FIRST else len(_FIRST))
-    for item in items:
-        group = folder(item) if folder(item) in _TOGETHER else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the slow folders first."""
+    items.sort(key=lambda item: _FIRST.index(_folder(item)) if _folder(item) in _FIRST else len(_FIRST))
 
 
 @pytest.fixture(scope="session")
