@@ -24,7 +24,8 @@ up: $(INSTALLED) ## Run the pipeline: schedules, sensors and the Dagster UI, unt
 
 test: $(INSTALLED) lint ## Run every check and test; installs PostgreSQL and MariaDB where it may
 	@sh scripts/test-servers.sh
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --durations 10
+	$(BIN)/python -m pytest tests/dagster_ui --durations 5
+	$(BIN)/python -m pytest tests --ignore tests/dagster_ui --numprocesses 2 --dist loadfile --durations 10
 
 lint: $(INSTALLED) ## Check style and types
 	$(BIN)/ruff check .
