@@ -181,7 +181,7 @@ class SimulatedSharePoint(SimulatedSystem):
         return datetime.now(timezone.utc).replace(microsecond=0)
 
     def new_id(self) -> str:
-        return "01" + "".join(secrets.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") for _ in range(32))
+        return "01" + super().new_id().upper()
 
     def item(self, id: str) -> Row:
         """A driveItem as Graph describes it: https://learn.microsoft.com/en-us/graph/api/resources/driveitem.
