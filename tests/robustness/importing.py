@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
-from multiprocessing.synchronize import Event as StartSignal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,6 +86,10 @@ class Importing:
         self._process = process
         self._answer = answer
 
+    def go(self) -> None:
+        """Lets it begin."""
+        self._answer.send(None)
+
     def kill_after(self, seconds: float) -> bool:
         """Kills it then (SIGKILL), or finds that it has ended; returns whether it was killed."""
         self._process.join(seconds)
@@ -114,13 +117,13 @@ class Importing:
 
 def begin(
     task: Task,
-    at: StartSignal | None = None,
+    waits: bool = False,
     largest_file: int | None = None,
     clock_ahead: timedelta | None = None,
 ) -> Importing:
-    """Begins an import in another process; with a signal, once that is given. It may write no file
+    """Begins an import in another process, which waits for `go` if told to. It may write no file
     larger than that, and its clock is as wrong as that."""
-    return _begin(_work, task, at, largest_file, clock_ahead)
+    return _begin(_work, task, waits, largest_file, clock_ahead)
 
 
 def begin_to_die(task: Task, step: int) -> Importing:
@@ -130,17 +133,17 @@ def begin_to_die(task: Task, step: int) -> Importing:
 
 
 def _begin(work: Callable[..., None], *arguments: Any) -> Importing:
-    receiver, sender = CONTEXT.Pipe(duplex=False)
-    process = CONTEXT.Process(target=work, args=(sender, *arguments))
+    ours, theirs = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=work, args=(theirs, *arguments))
     process.start()
-    sender.close()
-    return Importing(process, receiver)
+    theirs.close()
+    return Importing(process, ours)
 
 
 def _work(
     answer: Connection,
     task: Task,
-    at: StartSignal | None,
+    waits: bool,
     largest_file: int | None,
     clock_ahead: timedelta | None,
 ) -> None:
@@ -148,8 +151,8 @@ def _work(
         set_clock(clock_ahead)
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-    if at is not None:
-        at.wait()
+    if waits:
+        answer.recv()
     answer.send(do(task))
 
 

@@ -19,7 +19,7 @@ from connectors.base import Window
 from sandbox import postgresql
 from tests.importer.conftest import make_city
 from tests.robustness.conftest import Town
-from tests.robustness.importing import CONTEXT, Importing, begin
+from tests.robustness.importing import Importing, begin
 
 PROCESSES = 8
 DOCUMENTS = 240
@@ -45,9 +45,7 @@ def test_eight_imports_of_the_same_source_at_once(town: Town) -> None:
     names = [f"{number}.txt" for number in range(DOCUMENTS)]
     for changed in (names, names[:100]):
         town.change(changed)
-        start = CONTEXT.Event()
-        under_way = [begin(town.task(window), start) for window in OVERLAPPING]
-        start.set()
+        under_way = begin_together(town)
         ended = [importing.ended() for importing in under_way]
         assert [one.error for one in ended] == [None] * PROCESSES
         assert sum(one.counts.imported for one in ended) == len(changed)
@@ -60,9 +58,7 @@ def test_eight_imports_of_the_same_source_at_once(town: Town) -> None:
 def test_eight_imports_at_once_half_of_which_are_killed(town: Town) -> None:
     town.change([f"{number}.txt" for number in range(DOCUMENTS)])
     for _ in range(5):
-        start = CONTEXT.Event()
-        under_way = [begin(town.task(window), start) for window in OVERLAPPING]
-        start.set()
+        under_way = begin_together(town)
         for importing in under_way[:4]:
             importing.kill_after(town.random.uniform(0, 0.2))
         ended = [importing.ended() for importing in under_way[4:]]
@@ -131,6 +127,13 @@ def test_a_database_locked_for_seconds_is_waited_for(town: Town) -> None:
     ended = importing.ended()
     assert (ended.error, ended.counts.imported, ended.counts.failed) == (None, 300, 0)
     town.assert_whole()
+
+
+def begin_together(town: Town) -> list[Importing]:
+    under_way = [begin(town.task(window), waits=True) for window in OVERLAPPING]
+    for importing in under_way:
+        importing.go()
+    return under_way
 
 
 def wait_until_committed(town: Town, count: int, importing: Importing) -> None:
