@@ -111,7 +111,10 @@ def open_file_store(url: str, staging: Path) -> FileStore:
     if not url:
         return LocalFiles(staging.parent / "files")
     if "://" not in url and not url.startswith("file:"):
-        return LocalFiles(Path(url).expanduser())
+        try:
+            return LocalFiles(Path(url).expanduser())
+        except (RuntimeError, OSError):  # ~ of nobody; a working folder that is gone
+            raise ValueError("the files URL is a path that leads nowhere") from None
     try:
         parts = urlsplit(url)
         port = parts.port

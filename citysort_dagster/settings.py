@@ -11,6 +11,7 @@ from dotenv import load_dotenv
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from citysort_dagster.days import FIRST, LAST
 from citysort_dagster.privacy import keep_private
 
 _HOW_TO_WRITE_AN_ADDRESS = (
@@ -49,6 +50,8 @@ class Settings(BaseSettings):
     )
     partitions_start: date = Field(
         default=date(2020, 1, 1),
+        ge=FIRST,
+        le=LAST,
         description="First day (UTC) of the first partition, which also takes everything older.",
     )
     rules_file: Path | None = Field(
@@ -61,7 +64,10 @@ class Settings(BaseSettings):
     @field_validator("data_dir", "rules_file")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
-        return path.expanduser().absolute() if path else None
+        try:
+            return path.expanduser().absolute() if path else None
+        except (RuntimeError, OSError):  # ~ of nobody; a working folder that is gone
+            raise ValueError("is a path that leads nowhere") from None
 
     @field_validator("database_url")
     @classmethod
@@ -77,7 +83,8 @@ class Settings(BaseSettings):
         if parts.drivername not in ("postgresql", "postgresql+psycopg", "sqlite"):
             raise ValueError("must start with postgresql:// or sqlite:///")
         # What follows a second @ would be taken for a host, and errors name the host.
-        if "@" in (parts.host or "") or (parts.drivername == "sqlite" and parts.host):
+        is_file = parts.drivername == "sqlite"
+        if "@" in (parts.host or "") or (is_file and (parts.host or parts.query or not parts.database)):
             raise ValueError("is not a valid address; " + _HOW_TO_WRITE_AN_ADDRESS)
         return url
 
@@ -103,7 +110,10 @@ def load_settings() -> Settings:
     Raises SettingsError.
     """
     keep_private()
-    load_dotenv(Path.cwd() / ".env")
+    try:
+        load_dotenv(Path.cwd() / ".env")
+    except (OSError, ValueError):  # ValueError: not UTF-8, or a character that no variable can hold
+        raise SettingsError("the file .env in the working folder cannot be read as text in UTF-8") from None
     try:
         settings = Settings()
     except ValidationError as error:

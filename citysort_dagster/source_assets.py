@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
 from pydantic import Field
 
+from citysort_dagster.days import parse_day
 from citysort_dagster.files import FileStoreError
 from citysort_dagster.import_batch import Counts, ImportRequest
 from citysort_dagster.importer import Importer, ImportSummary
@@ -329,10 +330,7 @@ def _narrow(
 def _day(text: str | None, after: bool = False) -> datetime | None:
     if text is None:
         return None
-    try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a day: write YYYY-MM-DD") from None
+    day = parse_day(text)
     midnight = datetime(day.year, day.month, day.day, tzinfo=timezone.utc)
     return midnight + timedelta(days=1) if after else midnight
 

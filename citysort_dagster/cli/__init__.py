@@ -58,6 +58,10 @@ app.command("demo")(running.demo)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command (that of the process by default) and returns its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    for number, argument in enumerate(given, 1):
+        if any("\ud800" <= char <= "\udfff" for char in argument):  # how Python shows other bytes
+            say(f"citysort: argument {number} is not text in UTF-8")
+            return USAGE
     try:
         code = app(given or ["--help"], prog_name="citysort", standalone_mode=False)
         sys.stdout.flush()

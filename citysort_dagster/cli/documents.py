@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from citysort_dagster.cli.terminal import (
+    MOST,
     Json,
     parse_date,
     print_json,
@@ -69,7 +70,9 @@ def list_(
     every_version: Current = True,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help=f"At most so many; without it all in JSON, {TABLE_ROWS} in a table."),
+        typer.Option(
+            min=1, max=MOST, help=f"At most so many; without it all in JSON, {TABLE_ROWS} in a table."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

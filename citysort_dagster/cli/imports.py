@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from citysort_dagster.cli.terminal import Json, parse_date, print_json, result, say
+from citysort_dagster.cli.terminal import MOST, Json, parse_date, print_json, result, say
 from citysort_dagster.installation import open_installation
 from citysort_dagster.source_configs import known_source
 
@@ -38,7 +38,9 @@ def import_documents(
             "--to", parser=parse_date, metavar="DATE", help="Modified on this day (UTC) or earlier."
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Download at most so many documents.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=MOST, help="Download at most so many documents.")
+    ] = None,
     reimport: Annotated[
         bool, typer.Option("--reimport", help="Download known versions again and compare them.")
     ] = False,

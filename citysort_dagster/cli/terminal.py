@@ -11,7 +11,12 @@ from typing import Annotated, Any
 
 import typer
 
+from citysort_dagster.days import parse_day
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+MOST = 1_000_000_000
+"""What a limit may be at most; databases count no further than some billion billions."""
 
 _UNLIMITED_WIDTH = 10_000
 
@@ -19,9 +24,9 @@ _UNLIMITED_WIDTH = 10_000
 def parse_date(text: str) -> date:
     """A date given as an argument."""
     try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter("a date looks like 2026-01-31") from None
+        return parse_day(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def harmless(value: object) -> str:

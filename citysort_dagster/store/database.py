@@ -37,16 +37,22 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = sa.make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        if self.is_sqlite:
-            self.engine = sa.create_engine(
-                self.url, connect_args={"timeout": _LOCK_WAIT_SECONDS}, hide_parameters=True
+        try:
+            self.engine = self._new_engine()
+        except (sa.exc.ArgumentError, ValueError, TypeError):
+            raise DatabaseError("the address of the documents database asks for what is not known") from None
+
+    def _new_engine(self) -> sa.Engine:
+        if not self.is_sqlite:
+            connect_args = {"connect_timeout": 10}
+            return sa.create_engine(
+                self.url, pool_pre_ping=True, connect_args=connect_args, hide_parameters=True
             )
-            event.listen(self.engine, "connect", _prepare_sqlite)
-            event.listen(self.engine, "begin", _begin_sqlite)
-        else:
-            self.engine = sa.create_engine(
-                self.url, pool_pre_ping=True, connect_args={"connect_timeout": 10}, hide_parameters=True
-            )
+        connect_args = {"timeout": _LOCK_WAIT_SECONDS}
+        engine = sa.create_engine(self.url, connect_args=connect_args, hide_parameters=True)
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:

@@ -83,7 +83,7 @@ def test_without_arguments_all_commands_are_explained(citysort: Command) -> None
         ),
         (["sources", "apply", "nowhere.yaml"], "nowhere.yaml, line 1: the file cannot be read (No such file"),
         (["import", "x"], "there is no source 'x'"),
-        (["import", "x", "--from", "yesterday"], "a date looks like 2026-01-31"),
+        (["import", "x", "--from", "yesterday"], "'yesterday' is not a day: write YYYY-MM-DD"),
         (
             ["import", "x", "--from", "2026-02-02", "--to", "2026-02-01"],
             "--from 2026-02-02 is after --to 2026-02-01",

@@ -66,9 +66,11 @@ def echo_server(token: str) -> Iterator[Echo]:
         echo = Echo(f"http://127.0.0.1:{server.server_port}", token)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
-        yield echo
-        server.shutdown()
-        thread.join()
+        try:
+            yield echo
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def _decoded(authorization: str) -> str:

@@ -38,7 +38,6 @@ def assert_one_sentence(ran: Ran, *secrets: str, code: int = 2) -> None:
     "address",
     [
         "postgresql://citysort:{}@127.0.0.1:{port}/citysort",
-        "postgresql://citysort:{}@no-such-host.invalid/citysort",
         "postgresql://citysort:p@{}@127.0.0.1/citysort",
         "postgresql://citysort:p@ss/{}@127.0.0.1:{port}/citysort",
         "postgresql://citysort:p/{}@127.0.0.1:{port}/citysort",
@@ -219,10 +218,8 @@ def test_a_malformed_key(
     [
         "{}",
         "hooks.example/{}",
-        "https://{}.invalid/",
         "https://[{}",
         "http://.{}/",
-        "https://h\u0000/{}",
         "ftp://h/{}",
         "http://127.0.0.1:1/{}",
         "https://user:{}@127.0.0.1:1/",
