@@ -113,6 +113,6 @@ def _is_free(host: str, port: int) -> bool:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
-    except (OSError, UnicodeError):  # a name that cannot be the name of a host
+    except (OSError, UnicodeError, TypeError):  # the last two: a name that cannot be the name of a host
         return False
     return True
