@@ -29,7 +29,10 @@ setup(
             "sandbox.*",
         ]
     ),
-    package_data={"": ["*.yaml", "*.mako", "py.typed"]},
+    package_data={
+        "": ["*.yaml", "*.mako", "py.typed"],
+        "citysort_dagster.web": ["templates/*.html", "static/*"],
+    },
     entry_points={
         "console_scripts": ["citysort = citysort_dagster.cli:main", "sandbox = sandbox.command:main"]
     },
@@ -42,10 +45,13 @@ setup(
         "dagster>=1.13,<1.14",
         "dagster-postgres>=0.29,<0.30",
         "dagster-webserver>=1.13,<1.14",
+        "fastapi>=0.115,<1",
         "google-cloud-storage>=3.1,<4",
+        "jinja2>=3.1,<4",
         "kreuzberg>=4,<5",
         "msal>=1.35,<2",
         "obstore>=0.9,<1",
+        "prometheus-client>=0.21,<1",
         "psutil>=5.9",
         "psycopg[binary]>=3.2,<4",
         "pydantic>=2.9,<3",
@@ -54,6 +60,7 @@ setup(
         "pypdfium2>=4.30",
         "python-dateutil>=2.9,<3",
         "python-dotenv>=1,<2",
+        "python-multipart>=0.0.18,<1",
         "pyyaml>=6,<7",
         "requests>=2.32,<3",
         "rich>=13.9",
@@ -61,6 +68,7 @@ setup(
         "tenacity>=9,<10",
         "typer>=0.29,<1",
         "tzdata",
+        "uvicorn>=0.30,<1",
     ],
     extras_require={
         "demo": DEMO,
@@ -74,6 +82,7 @@ setup(
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "ruff>=0.9",
+            "schemathesis>=4,<5",
             "setuptools>=77",
             "types-PyYAML",
             "types-croniter",

@@ -26,6 +26,9 @@ T = TypeVar("T")
 COMMAND_LINE = "command line"
 """The actor of audit events that a person at the command line caused."""
 
+FILE, CONSOLE = "file", "console"
+"""Where a source was configured: what a file says, only a file changes."""
+
 
 class UnknownSource(Exception):
     """There is no source of that name; the sentence says which there are."""
@@ -50,6 +53,7 @@ class SourceConfig:
     tags: Mapping[str, str]
     group_name: str
     partitions_per_run: int | None
+    origin: str
     watermark: datetime | None
     last_sync_at: datetime | None
     created_at: datetime
@@ -110,7 +114,7 @@ def apply(path: Path, database: Database, prune: bool = False) -> ApplyResult:
 
     The file is the whole truth about a source it names: a key that it leaves out has its default.
     Only secrets stored by other means stay where the file leaves their setting out. With `prune`,
-    sources that it does not name are disabled. A source whose connector or settings change is listed
+    sources of files that it does not name are disabled. A source whose connector or settings change is listed
     whole the next time. Raises SourcesInvalid, DatabaseError.
     """
     entries = read_sources(path, {source.name: source.config for source in load_sources(database)})
@@ -138,7 +142,8 @@ def apply(path: Path, database: Database, prune: bool = False) -> ApplyResult:
             else:
                 result.unchanged.append(entry.name)
         if prune:
-            for name in sorted(set(existing) - {entry.name for entry in entries}):
+            from_files = {name for name, source in existing.items() if source.origin == FILE}
+            for name in sorted(from_files - {entry.name for entry in entries}):
                 disabled = _set_enabled(connection, existing[name], False, why="no longer in the file")
                 if disabled and name not in reported:
                     result.disabled.append(name)
@@ -271,6 +276,7 @@ def _save(connection: sa.Connection, entry: SourceEntry, existing: SourceConfig 
         "tags": entry.tags,
         "group_name": entry.group_name,
         "partitions_per_run": entry.partitions_per_run,
+        "origin": FILE,
     }
     if existing is None:
         at = now()

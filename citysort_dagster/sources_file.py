@@ -56,6 +56,21 @@ class SourcesInvalid(Exception):
         super().__init__("\n".join(f"{path}, line {line}: {message}" for line, message in self.problems))
 
 
+class Fault(NamedTuple):
+    """What is wrong with a field, such as `schedule` or `config.host`."""
+
+    field: str
+    message: str
+
+
+class SourceInvalid(Exception):
+    """A source that was not written in a file cannot be saved: everything that is wrong with it."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = faults
+        super().__init__("; ".join(message for _, message in faults))
+
+
 @dataclass(frozen=True)
 class SourceEntry:
     """One source as the file describes it, valid. `line` is where it begins."""

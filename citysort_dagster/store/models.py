@@ -51,6 +51,8 @@ class ConnectorConfig(Base):
     tags: Mapped[dict[str, Any]]
     group_name: Mapped[str]
     partitions_per_run: Mapped[int | None]
+    origin: Mapped[str] = mapped_column(server_default="file")
+    """file (sources.yaml, which alone changes it) or console (the console and the HTTP API)."""
     watermark: Mapped[datetime | None]
     """Up to where the source was listed completely; None: never, or its configuration has changed."""
     last_sync_at: Mapped[datetime | None]
@@ -190,3 +192,42 @@ class AuditEvent(Base):
     source: Mapped[str | None]
     run_id: Mapped[str | None]
     details: Mapped[dict[str, Any]]
+
+
+class ApiToken(Base):
+    """Who may use the HTTP API and the console, and as what. The token itself is kept nowhere."""
+
+    __tablename__ = "api_tokens"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    hash: Mapped[str] = mapped_column(unique=True)
+    """SHA-256 (hex) of the token, which is random enough to need no slower one."""
+    role: Mapped[str]
+    """viewer, operator or admin."""
+    created_at: Mapped[datetime]
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class Session(Base):
+    """Somebody signed in with a browser."""
+
+    __tablename__ = "sessions"
+
+    hash: Mapped[str] = mapped_column(primary_key=True)
+    """SHA-256 (hex) of the cookie."""
+    token_id: Mapped[int] = mapped_column(sa.ForeignKey("api_tokens.id"))
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
+class RunOverride(Base):
+    """A configuration for one run only, encrypted. The run that opens it removes it."""
+
+    __tablename__ = "run_overrides"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    source: Mapped[str]
+    sealed: Mapped[str]
+    expires_at: Mapped[datetime]

@@ -1,0 +1,7 @@
+"""Endpoints of the HTTP API about imports."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+router = APIRouter(prefix="/api", tags=["imports"])

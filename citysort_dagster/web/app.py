@@ -1,0 +1,54 @@
+"""The application: every page of the console and every endpoint of the HTTP API."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from citysort_dagster.installation import Installation
+from citysort_dagster.web.access import new_doorway
+from citysort_dagster.web.api import connectors, documents, health, imports, reference, sources
+from citysort_dagster.web.console import documents as documents_pages
+from citysort_dagster.web.console import review as review_pages
+from citysort_dagster.web.console import sign_in
+from citysort_dagster.web.console import sources as sources_pages
+from citysort_dagster.web.defences import Defences
+from citysort_dagster.web.problems import add_problem_handlers
+from citysort_dagster.web.templating import FOLDER
+
+
+def create_app(installation: Installation, *, loopback: bool = True, hosts: Collection[str] = ()) -> FastAPI:
+    """The application that serves an installation.
+
+    `loopback`: it listens on this machine alone. `hosts` are names that it is reached by otherwise,
+    through a reverse proxy for instance; with any of them it counts as reachable from elsewhere.
+    """
+    app = FastAPI(
+        title="CitySort",
+        description="Connect the systems a city's documents lie in, import them, look at them, review them.",
+        version="1",
+        docs_url=None,  # its page loads scripts from elsewhere; web/api/reference.py has our own
+        redoc_url=None,
+        openapi_url=None,
+    )
+    app.state.installation = installation
+    app.state.doorway = new_doorway(loopback and not hosts)
+    add_problem_handlers(app)
+    for router in (
+        connectors.router,
+        sources.router,
+        imports.router,
+        documents.router,
+        health.router,
+        reference.router,
+        sources_pages.router,
+        documents_pages.router,
+        review_pages.router,
+        sign_in.router,
+    ):
+        app.include_router(router)
+    app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
+    app.add_middleware(Defences, loopback=loopback, hosts=hosts)
+    return app
