@@ -7,7 +7,7 @@ import hashlib
 import re
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -84,6 +84,18 @@ class ExternalDocument:
     not_imported: NotImported | None = None
 
 
+class Reached(NamedTuple):
+    """How far a listing of changes has come, for the next one to go on from.
+
+    `checkpoint` means something to its connector alone. It is no credential, but shown to nobody: it
+    may hold links. `started_over` when the one given was no longer known to the system, so that
+    everything was listed.
+    """
+
+    checkpoint: str
+    started_over: bool = False
+
+
 class NotImported(NamedTuple):
     """Why a listed document is not downloaded, in one sentence."""
 
@@ -139,6 +151,8 @@ class Connector(dg.ConfigurableResource, ABC):  # type: ignore[type-arg]
     """The system itself narrows a listing to a window; otherwise everything is listed and filtered."""
     newest_first: ClassVar[bool] = False
     """Listings come newest first, documents without a date before all others."""
+    keeps_checkpoint: ClassVar[bool] = False
+    """There is `list_changes`, which knows what is new by more than its date."""
     batched_bytes: ClassVar[int] = 0
     """Documents listed with at most this many bytes are fetched several at once by `download_batch`."""
 
@@ -174,6 +188,15 @@ class Connector(dg.ConfigurableResource, ABC):  # type: ignore[type-arg]
         Raises ConfigurationError before the first document when the settings cannot work, and
         ListingIncomplete whenever the listing ends before its end.
         """
+
+    def list_changes(self, checkpoint: str | None) -> Generator[ExternalDocument, None, Reached]:
+        """Every document that has changed or arrived since the listing that returned this checkpoint,
+        whatever its date; None: every document. Only where `keeps_checkpoint`.
+
+        Returns a checkpoint when it comes to its end, and raises as `list_documents` does. Documents
+        that were deleted are not told: a listing of everything shows what is gone.
+        """
+        raise NotImplementedError(f"{type(self).__name__} keeps no checkpoint")
 
     @abstractmethod
     def download_document(self, document: ExternalDocument, into: BinaryIO) -> Download:

@@ -948,10 +948,21 @@ class HttpConnector(Connector):
             return ConnectionStatus(False, str(error))
 
     def list_documents(self, window: Window | None = None) -> Iterator[ExternalDocument]:
+        yield from self._told(lambda http: self._documents(http, window or Window()))
+
+    def _told(
+        self, begin: Callable[[HttpSession], Generator[ExternalDocument, None, T]]
+    ) -> Generator[ExternalDocument, None, T]:
+        """A listing, its failures told as the errors that fit."""
         begun = False
         try:
-            with closing(self._documents(self.session(), window or Window())) as documents:
-                for document in documents:
+            with closing(begin(self.session())) as documents:
+                while True:
+                    try:
+                        document = next(documents)
+                    except StopIteration as end:
+                        reached: T = end.value
+                        return reached
                     begun = True
                     yield document
         except (RequestFailed, ConfigurationError) as error:

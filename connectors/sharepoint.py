@@ -26,6 +26,7 @@ from connectors.base import (
     ExternalDocument,
     ListingIncomplete,
     NotImported,
+    Reached,
     Window,
     secret,
 )
@@ -106,6 +107,7 @@ class SharePoint(HttpConnector):
     connector_type: ClassVar[str] = "sharepoint"
     kind: ClassVar[str] = "sharepoint"
     windowed: ClassVar[bool] = True
+    keeps_checkpoint: ClassVar[bool] = True
 
     site_url: str = Field(description="Address of the site: https://TENANT.sharepoint.com/sites/NAME.")
     tenant_id: str = Field(description="Directory (tenant) id, or a domain of the tenant.")
@@ -212,6 +214,36 @@ class SharePoint(HttpConnector):
     def _documents(self, http: HttpSession, window: Window) -> Generator[ExternalDocument, None, None]:
         for library in self._libraries(http):
             yield from self._of_library(http, library, window)
+
+    def list_changes(self, checkpoint: str | None) -> Generator[ExternalDocument, None, Reached]:
+        """The checkpoint holds the link of each library that leads to what changes next.
+
+        Deleted items, which these links tell as well, are passed over: that a document is gone is for a
+        listing of everything to show. Libraries are looked up anew, as there may be one more or
+        another folder of that name, unless `library_name` says which and there is no `folder`: then
+        an unchanged library takes one request.
+        """
+        return (yield from self._told(lambda http: self._changes(http, checkpoint)))
+
+    def _changes(
+        self, http: HttpSession, checkpoint: str | None
+    ) -> Generator[ExternalDocument, None, Reached]:
+        former = _links(checkpoint)
+        known = former and self.library_name and not self.folder
+        links: dict[Library, str] = {}
+        started_over = False
+        for library in [*former] if known else self._libraries(http):
+            try:
+                reached = yield from self._of_library(http, library, Window(), former.get(library))
+            except RequestFailed as failure:
+                if failure.status != 404 or checkpoint is None:
+                    raise
+                # It is gone, and another may have its name.
+                anew = yield from self._changes(http, None)
+                return anew._replace(started_over=True)
+            links[library] = reached.checkpoint
+            started_over |= reached.started_over
+        return Reached(json.dumps([[*library, link] for library, link in links.items()]), started_over)
 
     def _download(self, http: HttpSession, document: ExternalDocument, into: BinaryIO) -> Download:
         drive, _, item = document.external_id.partition("/")
@@ -403,13 +435,14 @@ class SharePoint(HttpConnector):
     # Listing.
 
     def _of_library(
-        self, http: HttpSession, library: Library, window: Window
-    ) -> Generator[ExternalDocument, None, None]:
-        """An item may come several times, and the last time counts: so all are awaited."""
+        self, http: HttpSession, library: Library, window: Window, link: str | None = None
+    ) -> Generator[ExternalDocument, None, Reached]:
+        """An item may come several times, and the last time counts: so all are awaited. With the link of
+        a former listing, those that have changed since; the checkpoint is such a link."""
         items: dict[str, Row] = {}
         broken: RequestFailed | ListingIncomplete | None = None
         try:
-            self._enumerate(http, library, window.start, items)
+            reached = self._enumerate(http, library, window.start, link, items)
         except (RequestFailed, ListingIncomplete) as error:
             if not items:
                 raise
@@ -422,25 +455,38 @@ class SharePoint(HttpConnector):
                 yield document
         if broken is not None:
             raise broken
+        return reached
 
     def _enumerate(
-        self, http: HttpSession, library: Library, since: datetime | None, items: dict[str, Row]
-    ) -> None:
+        self,
+        http: HttpSession,
+        library: Library,
+        since: datetime | None,
+        link: str | None,
+        items: dict[str, Row],
+    ) -> Reached:
         """Fills in the latest state of every item, of those changed since then where Graph still knows."""
         whole = {"$top": str(ITEMS_PER_PAGE), "$select": PROPERTIES}
         path, params = f"{library.path()}/delta", whole
-        if since is not None and datetime.now(timezone.utc) - since < LONGEST_LOOK_BACK:
+        if link is not None:
+            path, params = http.link(link), {}
+        elif since is not None and datetime.now(timezone.utc) - since < LONGEST_LOOK_BACK:
             params = whole | {"token": f"{since.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"}
-        for starts_left in reversed(range(MOST_STARTS)):
+        resumed = params != whole
+        started_over = False
+        starts_left = MOST_STARTS
+        while True:
+            starts_left -= 1
             items.clear()
             try:
                 for page in http.pages(path, params, next_page=_next_page):
                     items |= {_id(row): row for row in rows(page.body, "value")}
-                return
+                return Reached(_without_host(page), started_over)
             except RequestFailed as failure:
-                forgotten = failure.status == 410 or (failure.status == 400 and "token" in params)
+                forgotten = failure.status == 410 or (failure.status == 400 and resumed)
                 if not forgotten or not starts_left:
                     raise
+                resumed, started_over = False, link is not None
                 # Changes since then are no longer known: everything is listed anew.
                 anew = failure.headers.get("Location")
                 path = http.link(anew) if anew else f"{library.path()}/delta"
@@ -497,6 +543,21 @@ def _next_page(page: Page) -> str | None:
             "the listing broke off: Microsoft Graph sent a page that is neither last nor not"
         )
     return link or None
+
+
+def _without_host(page: Page) -> str:
+    """The link to what changes after this last page, to be followed as it is but for its host, which is
+    always the configured one."""
+    link = urlsplit(str(page.body["@odata.deltaLink"]))
+    return f"{link.path}?{link.query}"
+
+
+def _links(checkpoint: str | None) -> dict[Library, str]:
+    """The links of a checkpoint; of one that cannot be read none, so that everything is listed."""
+    try:
+        return {Library(*of_library): str(link) for *of_library, link in json.loads(checkpoint or "[]")}
+    except (TypeError, ValueError):
+        return {}
 
 
 def _document(library: Library, item: Row, items: Mapping[str, Row]) -> ExternalDocument:
