@@ -5,6 +5,8 @@ from __future__ import annotations
 import codecs
 import re
 import zipfile
+import zlib
+from contextlib import suppress
 from typing import BinaryIO
 
 import charset_normalizer
@@ -12,6 +14,9 @@ import kreuzberg
 
 HEAD = 65_536
 """How much of a file is looked at to tell what it is."""
+
+PART_HEAD = 4_096
+_ENTITY = b"<!ENTITY"
 
 PROTECTED = "The file is password-protected: ask the sender for a copy without a password."
 
@@ -161,6 +166,11 @@ def danger(media_type: str, file: BinaryIO, filename: str) -> str | None:
     ending = filename.rpartition(".")[2].lower() if "." in filename else ""
     if media_type == PROGRAM and ending not in PROGRAM_ENDINGS:
         raise Unreadable(f"The file is named .{ending} but is a program: do not open it.")
+    if _defines_entities(media_type, file):
+        return (
+            "The file defines XML entities, as documents made to do harm do, and some of its text is missing here: "
+            "open it with care."
+        )
     if ending in MACRO_ENDINGS:
         return None
     macros = False
@@ -174,6 +184,27 @@ def danger(media_type: str, file: BinaryIO, filename: str) -> str | None:
         named = f"is named .{ending}" if ending else "has no ending"
         return f"The file {named} but is {article(NAMES[media_type])} with macros: open it with care."
     return None
+
+
+def _defines_entities(media_type: str, file: BinaryIO) -> bool:
+    """Whether XML has entities of its own, which are never resolved: they can be endless, or name other files."""
+    file.seek(0)
+    if media_type == XML:
+        return _ENTITY in file.read(HEAD)
+    if media_type not in (DOCX, XLSX, PPTX) and not media_type.startswith(ODF):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        for part in archive.infolist():
+            # What is damaged, the parser tells.
+            with suppress(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
+                if part.filename.endswith(".xml") and _ENTITY in _head(archive, part):
+                    return True
+    return False
+
+
+def _head(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> bytes:
+    with archive.open(part) as opened:
+        return opened.read(PART_HEAD)
 
 
 # Plain text and its encodings.

@@ -76,6 +76,7 @@ class _Content(NamedTuple):
 def read_document(path: Path, filename: str, max_characters: int) -> Extraction:
     """The text of one document, or what is in the way of it. Raises MemoryError only."""
     media_type: str | None = None
+    problem: str | None = None
     try:
         with path.open("rb") as file:
             head = file.read(HEAD)
@@ -91,11 +92,11 @@ def read_document(path: Path, filename: str, max_characters: int) -> Extraction:
             "", media_type, None, False, f"The stored file cannot be read ({error.strerror or error})."
         )
     except Unreadable as error:
-        return Extraction("", media_type, None, False, str(error))
+        return Extraction("", media_type, None, False, problem or str(error))
     except Exception as error:  # noqa: BLE001 - a parser failing in a new way must not take the others along
         name = NAMES.get(media_type or "", media_type or "document")
         sentence = f"The file cannot be read as {article(name)}: the parser failed ({type(error).__name__})."
-        return Extraction("", media_type, None, False, sentence)
+        return Extraction("", media_type, None, False, problem or sentence)
     text = _clean(content.text)
     truncated = content.cut or len(text) > max_characters
     return Extraction(text[:max_characters], media_type, content.pages, truncated, problem or content.problem)
