@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from citysort_dagster.store.database import Database
+from citysort_dagster.store.document_words import has_words
 from citysort_dagster.store.models import Document
 
 _BATCH = 1_000
@@ -35,8 +36,10 @@ class DocumentFilter:
     imported_to: date | None = None
     current: bool = False
     """Leave out the documents that later versions supersede."""
+    words: str | None = None
+    """Words, or beginnings of words, of the name, the id at the source or the text; all of them."""
 
-    def conditions(self) -> list[sa.ColumnElement[bool]]:
+    def conditions(self, connection: sa.Connection) -> list[sa.ColumnElement[bool]]:
         """The same, for the database."""
         found: list[sa.ColumnElement[bool]] = [
             getattr(Document, name) == wanted
@@ -49,6 +52,8 @@ class DocumentFilter:
             found.append(Document.imported_at < _midnight(self.imported_to) + timedelta(days=1))
         if self.current:
             found.append(Document.superseded_by.is_(None))
+        if self.words:
+            found.append(has_words(connection, self.words))
         return found
 
 
@@ -59,13 +64,13 @@ def list_documents(
 
     Each as its columns, with dates and times as ISO 8601 text (UTC). Raises DatabaseError.
     """
-    statement = (
-        sa.select(Document)
-        .where(*chosen.conditions())
-        .order_by(Document.imported_at.desc(), Document.id.desc())
-        .limit(limit)
-    )
     with database.read() as connection:
+        statement = (
+            sa.select(Document)
+            .where(*chosen.conditions(connection))
+            .order_by(Document.imported_at.desc(), Document.id.desc())
+            .limit(limit)
+        )
         streaming = connection.execution_options(stream_results=True, yield_per=_BATCH)
         for row in streaming.execute(statement):
             yield as_values(row)

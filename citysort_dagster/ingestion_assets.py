@@ -21,6 +21,7 @@ from citysort_dagster.pipeline.extract import Extraction, TextExtractor
 from citysort_dagster.pipeline.isolation import ReaderUnavailable
 from citysort_dagster.pipeline.route import route
 from citysort_dagster.pipeline.rules import OTHER, Rules, RulesError, load_rules
+from citysort_dagster.review import routed_by, uphold
 from citysort_dagster.source_assets import IMPORTED_TAG
 from citysort_dagster.store import documents
 
@@ -86,6 +87,8 @@ def build_ingestion_assets(
             decisions = []
             for row in batch:
                 found = _classify(row, rules)
+                if row.decision:
+                    found = uphold(row.decision, found, rules)
                 outcomes[found.doc_type] += 1
                 values = {
                     "stage": "classified",
@@ -122,6 +125,8 @@ def build_ingestion_assets(
                     rules,
                     received_at=row.source_modified_at or row.imported_at,
                 )
+                if row.decision:
+                    routing = routed_by(row.decision, routing)
                 outcomes[routing.status] += 1
                 outcomes[routing.department] += 1
                 values = {

@@ -42,7 +42,12 @@ def lineage(database: Database, document: dict[str, Any], ui_url: str | None = N
         ).first()
         events = connection.execute(
             sa.select(
-                AuditEvent.at, AuditEvent.event, AuditEvent.actor, AuditEvent.run_id, AuditEvent.details
+                AuditEvent.id,
+                AuditEvent.at,
+                AuditEvent.event,
+                AuditEvent.actor,
+                AuditEvent.run_id,
+                AuditEvent.details,
             )
             .where(AuditEvent.document_id == document["id"])
             .order_by(AuditEvent.id)

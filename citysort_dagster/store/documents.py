@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from citysort_dagster.store.document_words import remember_words
 from citysort_dagster.store.models import Document, DocumentText
 from citysort_dagster.store.sync_log import audit, now
 
@@ -52,6 +53,7 @@ def save_texts(connection: sa.Connection, run_id: str, texts: Sequence[Mapping[s
     ]
     if moved:
         connection.execute(sa.insert(DocumentText), moved)
+        remember_words(connection, {text["document_id"]: text["text"] for text in moved})
         audit(
             connection,
             [

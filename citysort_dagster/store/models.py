@@ -86,6 +86,8 @@ class Document(Base):
         sa.Index("documents_by_department", "department", "status"),
         sa.Index("documents_by_run", "run_id"),
         sa.Index("documents_by_import", "imported_at", "id"),
+        sa.Index("documents_by_source_import", "source", "imported_at", "id"),
+        sa.Index("documents_by_status_import", "status", "imported_at", "id"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -117,6 +119,9 @@ class Document(Base):
     fields: Mapped[dict[str, Any]]
     review_reasons: Mapped[list[str]]
     due_date: Mapped[date | None]
+    decision: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
+    """What a person decided, which holds however often the document is processed: doc_type, department,
+    the fields they set, and by whom. None: nobody has."""
 
 
 class DocumentText(Base):
