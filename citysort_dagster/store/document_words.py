@@ -82,10 +82,11 @@ def has_words(connection: sa.Connection, text: str) -> sa.ColumnElement[bool]:
     if not wanted:
         return sa.false()
     if connection.dialect.name == "postgresql":
-        query = sa.cast(" & ".join(f"'{word}':*" for word in wanted), postgresql.TSQUERY)
-        indexed = sa.select(_TABLE.c.document_id).where(_TABLE.c.words.op("@@")(query))
+        query = sa.literal(" & ".join(f"'{word}':*" for word in wanted), sa.Text)
+        matches = _TABLE.c.words.op("@@")(sa.cast(query, postgresql.TSQUERY))
+        indexed = sa.select(_TABLE.c.document_id).where(matches)
     else:
-        query = " AND ".join(f'"{word}"*' for word in wanted)  # type: ignore[assignment]
+        query = sa.literal(" AND ".join(f'"{word}"*' for word in wanted), sa.Text)
         numbers = sa.select(_FTS.c.rowid).where(_FTS.c.document_words_index.op("MATCH")(query))
         indexed = sa.select(_TABLE.c.document_id).where(_TABLE.c.number.in_(numbers))
     named = sa.func.lower(Document.filename + " " + Document.external_id)

@@ -1,0 +1,1 @@
+"""Tests of the documents half of the console and the HTTP API."""
