@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from dotenv import load_dotenv
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -13,6 +13,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from citysort_dagster.days import FIRST, LAST
 from citysort_dagster.privacy import keep_private
+
+if TYPE_CHECKING:
+    from connectors.addresses import Reach
 
 _HOW_TO_WRITE_AN_ADDRESS = (
     "it looks like postgresql://user:password@host/name or sqlite:////folder/file, with :, /, ? and @ in a"
@@ -61,7 +64,31 @@ class Settings(BaseSettings):
         default=SecretStr(""), description="Address that is told, by a JSON POST, of every failed run."
     )
 
-    @field_validator("data_dir", "rules_file")
+    allowed_networks: str = Field(
+        default="",
+        description="Networks, such as 10.2.0.0/16, 127.0.0.0/8, that sources configured in the console may"
+        " reach besides the public internet.",
+    )
+    allowed_folder: Path | None = Field(
+        default=None,
+        description="Folder in which sources configured in the console may read files (databases, certificates);"
+        " empty: none.",
+    )
+
+    @field_validator("allowed_networks")
+    @classmethod
+    def _known_networks(cls, networks: str) -> str:
+        if not networks:
+            return networks
+        from connectors.addresses import read_networks
+
+        try:
+            read_networks(networks)
+        except ValueError:
+            raise ValueError("must be a list of networks such as 10.2.0.0/16, separated by commas") from None
+        return networks
+
+    @field_validator("data_dir", "rules_file", "allowed_folder")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         try:
@@ -95,6 +122,13 @@ class Settings(BaseSettings):
         if not url:
             return f"sqlite:///{self.data_dir / 'citysort.db'}"
         return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+    @property
+    def console_reach(self) -> Reach:
+        """What sources configured in the console may reach."""
+        from connectors.addresses import Reach, read_networks
+
+        return Reach(read_networks(self.allowed_networks), self.allowed_folder)
 
     @property
     def dagster_home(self) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -90,11 +90,13 @@ def known_source(database: Database, name: str) -> SourceConfig:
 
 
 def connector_for(source: SourceConfig, settings: Settings) -> Connector:
-    """The connector of a source with its secrets, not yet connected.
+    """The connector of a source with its secrets, not yet connected. What the console configured
+    reaches only what the operator allows.
 
     Raises ConfigurationError, in one sentence that names the source, when a secret cannot be had or
     the configuration cannot work.
     """
+    from connectors.addresses import EVERYWHERE
     from connectors.base import ConfigurationError
     from connectors.registry import get_connector
 
@@ -103,7 +105,9 @@ def connector_for(source: SourceConfig, settings: Settings) -> Connector:
     except secrets.SecretUnavailable as error:
         raise ConfigurationError(f"source {source.name}: {error}") from None
     try:
-        return get_connector(source.connector_type, config)
+        connector = get_connector(source.connector_type, config)
+        connector.keep_to(settings.console_reach if source.origin == CONSOLE else EVERYWHERE)
+        return connector
     except ConfigurationError as error:
         hidden = [value for key, value in config.items() if value != source.config[key]]
         raise ConfigurationError(f"source {source.name}: {secrets.without(str(error), hidden)}") from None
@@ -144,7 +148,9 @@ def apply(path: Path, database: Database, prune: bool = False) -> ApplyResult:
         if prune:
             from_files = {name for name, source in existing.items() if source.origin == FILE}
             for name in sorted(from_files - {entry.name for entry in entries}):
-                disabled = _set_enabled(connection, existing[name], False, why="no longer in the file")
+                disabled = _set_enabled(
+                    connection, existing[name], False, COMMAND_LINE, why="no longer in the file"
+                )
                 if disabled and name not in reported:
                     result.disabled.append(name)
 
@@ -152,12 +158,16 @@ def apply(path: Path, database: Database, prune: bool = False) -> ApplyResult:
     return result
 
 
-def set_enabled(database: Database, name: str, enabled: bool) -> bool:
+def set_enabled(database: Database, name: str, enabled: bool, actor: str = COMMAND_LINE) -> bool:
     """Enables or disables a source; False when it was so already. Raises UnknownSource, DatabaseError."""
-    return _write(database, lambda connection: _set_enabled(connection, _source(connection, name), enabled))
+    return _write(
+        database, lambda connection: _set_enabled(connection, _source(connection, name), enabled, actor)
+    )
 
 
-def set_secret(database: Database, settings: Settings, name: str, setting: str, value: str) -> None:
+def set_secret(
+    database: Database, settings: Settings, name: str, setting: str, value: str, actor: str = COMMAND_LINE
+) -> None:
     """Stores a secret of a source, encrypted.
 
     Raises UnknownSource, SourceUnchangeable when its connector has no such secret,
@@ -177,12 +187,46 @@ def set_secret(database: Database, settings: Settings, name: str, setting: str, 
         if source.config.get(setting) == stored:
             return
         _update(connection, source, config_json={**source.config, setting: stored}, watermark=None)
-        _audit(connection, "source changed", name, changed=[f"config.{setting}"])
+        _audit(connection, "source changed", name, actor, changed=[f"config.{setting}"])
 
     _write(database, work)
 
 
-def remove_source(database: Database, name: str) -> int:
+def save_source(
+    database: Database, entry: SourceEntry, seen: SourceConfig | None, actor: str
+) -> SourceConfig:
+    """Writes a source that the console or the API describes, its configuration whole and sealed, and
+    returns it as it is now. `seen` is the source that the change was made from, None for a new one.
+
+    Raises SourceUnchangeable when there is such a source already, when somebody else has changed it
+    meanwhile, or when its documents came by another connector; DatabaseError.
+    """
+    # Nothing is kept that the entry leaves out: it holds all that stays.
+    whole = replace(entry, secret_fields=frozenset())
+    attempts = 0
+
+    def work(connection: sa.Connection) -> SourceConfig:
+        nonlocal attempts
+        attempts += 1
+        existing = next((source for source in _sources(connection) if source.name == entry.name), None)
+        if attempts > 1 and existing is not None and existing.config == whole.config:
+            pass  # a commit whose answer was lost
+        elif existing is not None and seen is None:
+            raise SourceUnchangeable(f"there is a source {entry.name} already: choose another name")
+        elif seen is not None and (existing is None or existing.updated_at != seen.updated_at):
+            raise SourceUnchangeable(
+                f"the source {entry.name} was changed by somebody else meanwhile: look at it again"
+            )
+        fault = _connector_fault(connection, entry, existing)
+        if fault:
+            raise SourceUnchangeable(fault)
+        _save(connection, whole, existing, actor, CONSOLE)
+        return _source(connection, entry.name)
+
+    return _write(database, work)
+
+
+def remove_source(database: Database, name: str, actor: str = COMMAND_LINE) -> int:
     """Forgets a source's configuration, its stored secrets and its open failures.
 
     Its documents, their history and the sync log stay: a source that comes back under this name
@@ -204,7 +248,7 @@ def remove_source(database: Database, name: str) -> int:
         removed = True
         failures = connection.execute(sa.delete(ImportFailure).where(ImportFailure.source == name)).rowcount
         connection.execute(sa.delete(ConnectorConfig).where(ConnectorConfig.name == name))
-        _audit(connection, "source removed", name, open_failures=failures, documents=documents)
+        _audit(connection, "source removed", name, actor, open_failures=failures, documents=documents)
         return documents
 
     return _write(database, work)
@@ -265,7 +309,13 @@ def _connector_fault(
     )
 
 
-def _save(connection: sa.Connection, entry: SourceEntry, existing: SourceConfig | None) -> list[str] | None:
+def _save(
+    connection: sa.Connection,
+    entry: SourceEntry,
+    existing: SourceConfig | None,
+    actor: str = COMMAND_LINE,
+    origin: str = FILE,
+) -> list[str] | None:
     """Writes a source; returns the keys that changed, None for a new one."""
     values: dict[str, Any] = {
         "connector_type": entry.connector_type,
@@ -276,7 +326,7 @@ def _save(connection: sa.Connection, entry: SourceEntry, existing: SourceConfig 
         "tags": entry.tags,
         "group_name": entry.group_name,
         "partitions_per_run": entry.partitions_per_run,
-        "origin": FILE,
+        "origin": origin,
     }
     if existing is None:
         at = now()
@@ -286,7 +336,7 @@ def _save(connection: sa.Connection, entry: SourceEntry, existing: SourceConfig 
             )
         )
         details = {"connector": entry.connector_type, "settings": sorted(entry.config)}
-        _audit(connection, "source created", entry.name, **details)
+        _audit(connection, "source created", entry.name, actor, **details)
         return None
     kept = {
         key: existing.config[key]
@@ -306,15 +356,18 @@ def _save(connection: sa.Connection, entry: SourceEntry, existing: SourceConfig 
         if changed_settings or "connector" in changed:
             values["watermark"] = None
         _update(connection, existing, config_json=config, **values)
-        _audit(connection, "source changed", entry.name, changed=[*changed, *changed_settings])
+        _audit(connection, "source changed", entry.name, actor, changed=[*changed, *changed_settings])
     return [*changed, *changed_settings]
 
 
-def _set_enabled(connection: sa.Connection, source: SourceConfig, enabled: bool, **details: Any) -> bool:
+def _set_enabled(
+    connection: sa.Connection, source: SourceConfig, enabled: bool, actor: str, **details: Any
+) -> bool:
     if source.enabled == enabled:
         return False
     _update(connection, source, enabled=enabled)
-    _audit(connection, "source enabled" if enabled else "source disabled", source.name, **details)
+    event = "source enabled" if enabled else "source disabled"
+    _audit(connection, event, source.name, actor, **details)
     return True
 
 
@@ -324,5 +377,5 @@ def _update(connection: sa.Connection, source: SourceConfig, **values: Any) -> N
     )
 
 
-def _audit(connection: sa.Connection, event: str, source: str, **details: Any) -> None:
-    audit(connection, [{"event": event, "source": source, "details": details}], actor=COMMAND_LINE)
+def _audit(connection: sa.Connection, event: str, source: str, actor: str, **details: Any) -> None:
+    audit(connection, [{"event": event, "source": source, "details": details}], actor=actor)

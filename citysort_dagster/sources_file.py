@@ -8,7 +8,7 @@ import math
 import os
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, combinations
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -108,36 +108,55 @@ def read_sources(path: Path, stored: Mapping[str, Mapping[str, Any]]) -> list[So
     return entries
 
 
+def check_source(source: Mapping[str, Any], stored: Mapping[str, Any]) -> SourceEntry:
+    """The entry of a source that was not written in a file: with the keys of one, but secrets stand in
+    it as they are, and it refers to no environment variable, which would be the server's.
+
+    `stored` are the stored secrets that it keeps. Raises SourceInvalid with every fault there is.
+    """
+    reader = _ValueReader()
+    for key in source:
+        if key not in KEYS:
+            reader.report((str(key),), f"unknown key {_shown(key)}{_nearest(key, KEYS)}")
+    entry = reader.entry((), source, {str(source.get("name")): stored})
+    if entry is None or reader.faults:
+        raise SourceInvalid(list(dict.fromkeys(reader.faults)))
+    return replace(entry, config={**entry.config, **stored})
+
+
 class _Reader:
+    _secrets_may_follow = True
+    """A secret of a source in a file is stored once the source is there."""
+
     def __init__(self, line_of: LineOf) -> None:
         self.problems: list[Problem] = []
         self._line_of = line_of
 
-    def _report(self, path: tuple[str | int, ...], message: str) -> None:
+    def report(self, path: tuple[str | int, ...], message: str) -> None:
         self.problems.append(Problem(self._line_of(path), message))
 
     def read(self, data: Any, stored: Mapping[str, Mapping[str, Any]]) -> list[SourceEntry]:
         if not isinstance(data, dict) or not isinstance(data.get("sources"), list):
-            self._report(("sources",), "the file must hold `sources:` and below it a list of sources")
+            self.report(("sources",), "the file must hold `sources:` and below it a list of sources")
             return []
         for key in data:
             if key != "sources":
-                self._report((str(key),), f"unknown key {_shown(key)}; the only one here is 'sources'")
+                self.report((str(key),), f"unknown key {_shown(key)}; the only one here is 'sources'")
         entries = []
         lines: dict[str, int] = {}
         for index, source in enumerate(data["sources"]):
             at = ("sources", index)
             if not isinstance(source, dict):
-                self._report(at, "a source is a mapping with the keys name, connector and config")
+                self.report(at, "a source is a mapping with the keys name, connector and config")
                 continue
             for key in source:
                 if key not in KEYS:
-                    self._report((*at, str(key)), f"unknown key {_shown(key)}{_nearest(key, KEYS)}")
-            entry = self._entry(at, source, stored)
+                    self.report((*at, str(key)), f"unknown key {_shown(key)}{_nearest(key, KEYS)}")
+            entry = self.entry(at, source, stored)
             name = source.get("name")
             if isinstance(name, str):
                 if name in lines:
-                    self._report(
+                    self.report(
                         (*at, "name"), f"the name {_shown(name)} is taken by the source on line {lines[name]}"
                     )
                 lines.setdefault(name, self._line_of(at))
@@ -145,7 +164,7 @@ class _Reader:
                 entries.append(entry)
         return entries
 
-    def _entry(
+    def entry(
         self, at: tuple[str | int, ...], source: Mapping[Any, Any], stored: Mapping[str, Mapping[str, Any]]
     ) -> SourceEntry | None:
         before = len(self.problems)
@@ -156,16 +175,16 @@ class _Reader:
         if config is None:
             config = {}
         if not isinstance(config, dict):
-            self._report((*at, "config"), "config must be a mapping of settings")
+            self.report((*at, "config"), "config must be a mapping of settings")
         elif connector is not None:
             secret_fields = self._config(at, connector, config, stored.get(name or "", {}))
             config = _without_empty(config, secret_fields)
         enabled = source.get("enabled", True)
         if not isinstance(enabled, bool):
-            self._report((*at, "enabled"), "enabled must be true or false")
+            self.report((*at, "enabled"), "enabled must be true or false")
         per_run = source.get("partitions_per_run")
         if per_run is not None and (type(per_run) is not int or not 1 <= per_run <= MAX_PARTITIONS_PER_RUN):
-            self._report(
+            self.report(
                 (*at, "partitions_per_run"),
                 f"partitions_per_run must be a whole number from 1 to {MAX_PARTITIONS_PER_RUN}",
             )
@@ -195,14 +214,14 @@ class _Reader:
         value = source.get(key)
         if value is None:
             if required:
-                self._report(at, f"the key {key} is missing")
+                self.report(at, f"the key {key} is missing")
             return None
         if not isinstance(value, str):
-            self._report((*at, key), f"{key} must be text: put it in quotes")
+            self.report((*at, key), f"{key} must be text: put it in quotes")
             return None
         reason = _not_storable(value)
         if reason:
-            self._report((*at, key), f"{key} {reason}")
+            self.report((*at, key), f"{key} {reason}")
             return None
         return value
 
@@ -218,7 +237,7 @@ class _Reader:
             problem = "is reserved: choose another"
         else:
             return name
-        self._report((*at, "name"), f"the name {_shown(name)} {problem}")
+        self.report((*at, "name"), f"the name {_shown(name)} {problem}")
         return None
 
     def _config(
@@ -232,7 +251,7 @@ class _Reader:
 
         if connector not in CONNECTOR_TYPES:
             there_are = ", ".join(sorted(CONNECTOR_TYPES))
-            self._report(
+            self.report(
                 (*at, "connector"),
                 f"there is no connector {_shown(connector)}{_nearest(connector, CONNECTOR_TYPES)};"
                 f" there are: {there_are}",
@@ -245,7 +264,7 @@ class _Reader:
             where = (*at, "config", str(key))
             if key not in cls.model_fields:
                 nearest = _nearest(key, cls.model_fields)
-                self._report(where, f"the connector {connector} has no setting {_shown(key)}{nearest}")
+                self.report(where, f"the connector {connector} has no setting {_shown(key)}{nearest}")
             else:
                 self._value(where, key, value, key in secret_fields)
         if len(self.problems) == before:
@@ -257,10 +276,10 @@ class _Reader:
         name = secrets.variable(value)
         if name is not None:
             if not _VARIABLE.fullmatch(name):
-                self._report(where, f"{key}: what follows `env:` must be the name of an environment variable")
+                self.report(where, f"{key}: what follows `env:` must be the name of an environment variable")
         elif is_secret:
             if value is not None:
-                self._report(
+                self.report(
                     where,
                     f"{key} is a secret and must not stand in this file: write {{env: NAME}}, or leave it out"
                     f" and use `{secrets.HOW_TO_STORE}`",
@@ -268,7 +287,7 @@ class _Reader:
         else:
             reason = _not_storable(value)
             if reason:
-                self._report(where, f"{key} {reason}")
+                self.report(where, f"{key} {reason}")
 
     def _try_settings(
         self,
@@ -279,7 +298,8 @@ class _Reader:
     ) -> None:
         from pydantic import ValidationError
 
-        values, unknown, hidden = dict(config), set(), []
+        values, unknown = dict(config), set()
+        hidden = [value for key, value in config.items() if key in secret_fields]
         for key, value in config.items():
             name = secrets.variable(value)
             found = os.environ.get(name) if name else None
@@ -292,18 +312,18 @@ class _Reader:
         try:
             cls(**values)
         except ValidationError as error:
-            if _lacks_a_secret_only(cls, values, secret_fields):
+            if self._secrets_may_follow and _lacks_a_secret_only(cls, values, secret_fields):
                 return
             for fault in error.errors(include_input=False, include_url=False, include_context=False):
                 key = str(fault["loc"][0]) if fault["loc"] else ""
                 if key in unknown or (not key and unknown - set(secret_fields)):
                     continue  # a placeholder stands there: the real value is judged when it is used
                 if key and key not in values:
-                    self._report((*at, "config"), f"the setting {key} of {cls.connector_type} is missing")
+                    self.report((*at, "config"), f"the setting {key} of {cls.connector_type} is missing")
                     continue
                 message = secrets.without(fault["msg"].removeprefix("Value error, "), hidden)
                 where = (*at, "config", key) if key else at
-                self._report(where, f"{key}: {message}" if key else message)
+                self.report(where, f"{key}: {message}" if key else message)
 
     def _schedule(self, at: tuple[str | int, ...], source: Mapping[Any, Any]) -> str | None:
         cron = self._text(at, source, "schedule")
@@ -314,7 +334,7 @@ class _Reader:
         try:
             dg.ScheduleDefinition(name="schedule", job_name="job", cron_schedule=cron)
         except dg.DagsterInvalidDefinitionError:
-            self._report(
+            self.report(
                 (*at, "schedule"),
                 f"{_shown(cron)} is not a cron schedule: minute, hour, day, month and day of the week (UTC),"
                 " such as '0 6 * * 1-5'",
@@ -327,12 +347,12 @@ class _Reader:
         if owners is None:
             return []
         if not isinstance(owners, list):
-            self._report((*at, "owners"), "owners must be a list")
+            self.report((*at, "owners"), "owners must be a list")
             return []
         for index, owner in enumerate(owners):
             fault = _not_storable(owner) if isinstance(owner, str) else "must be text"
             if fault or not _dagster_accepts(owners=[owner]):
-                self._report(
+                self.report(
                     (*at, "owners", index), "an owner must be an e-mail address or a team, as in team:permits"
                 )
         return owners
@@ -342,15 +362,13 @@ class _Reader:
         if tags is None:
             return {}
         if not isinstance(tags, dict):
-            self._report((*at, "tags"), "tags must be a mapping")
+            self.report((*at, "tags"), "tags must be a mapping")
             return {}
         for key, value in tags.items():
             if not isinstance(key, str) or not isinstance(value, str):
-                self._report(
-                    (*at, "tags", str(key)), "tags and their values must be text: put them in quotes"
-                )
+                self.report((*at, "tags", str(key)), "tags and their values must be text: put them in quotes")
             elif not _dagster_accepts(tags={key: value}):
-                self._report(
+                self.report(
                     (*at, "tags", key),
                     "a tag and its value consist of letters, digits, _, - and ., up to 63 of each",
                 )
@@ -361,8 +379,30 @@ class _Reader:
         if group is None:
             return DEFAULT_GROUP
         if not _dagster_accepts(group_name=group):
-            self._report((*at, "group"), "group must consist of letters, digits and _")
+            self.report((*at, "group"), "group must consist of letters, digits and _")
         return group
+
+
+class _ValueReader(_Reader):
+    """Tells faults by their fields."""
+
+    _secrets_may_follow = False
+
+    def __init__(self) -> None:
+        super().__init__(lambda path: 0)
+        self.faults: list[Fault] = []
+
+    def report(self, path: tuple[str | int, ...], message: str) -> None:
+        super().report(path, message)
+        self.faults.append(Fault(".".join(str(part) for part in path[:2])[:200], message))
+
+    def _value(self, where: tuple[str | int, ...], key: str, value: Any, is_secret: bool) -> None:
+        if isinstance(value, Mapping):
+            self.report(where, f"{key} must be a value: references are for sources.yaml")
+        elif is_secret and value is not None and (not isinstance(value, str) or not value):
+            self.report(where, f"{key} must be text: leave it out to keep it, null removes it")
+        elif reason := _not_storable(value):
+            self.report(where, f"{key} {reason}")
 
 
 def _lacks_a_secret_only(cls: Any, values: Mapping[str, Any], secret_fields: Collection[str]) -> bool:

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 import dagster as dg
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
+
+from connectors.addresses import EVERYWHERE, Reach
 
 _WITH_PASSWORD = re.compile(r"://[^\s/?#:@]*:[^\s/?#]*@")
 
@@ -165,6 +167,8 @@ class Connector(dg.ConfigurableResource, ABC):  # type: ignore[type-arg]
     )
     concurrency: int = Field(default=8, ge=1, le=64, description="Downloads under way at once.")
 
+    _reach: Reach = PrivateAttr(default=EVERYWHERE)
+
     @model_validator(mode="after")
     def _no_password_in_an_address(self) -> Connector:
         """What is no secret setting is shown, and errors quote it."""
@@ -215,6 +219,16 @@ class Connector(dg.ConfigurableResource, ABC):  # type: ignore[type-arg]
         error, are left to `download_document`, which tells what is wrong with them.
         """
         return iter(())
+
+    def keep_to(self, reach: Reach) -> None:
+        """Has the connector, not yet connected, reach no further than this.
+
+        Raises ConfigurationError when its settings lead elsewhere as they stand.
+        """
+        self._reach = reach
+        settings = ((name, getattr(self, name)) for name in type(self).model_fields)
+        for name, why in reach.faults(settings):
+            raise ConfigurationError(f"{self.connector_type}: {name}: {why}")
 
     def close(self) -> None:
         """Lets go of connections. The connector is not used afterwards."""

@@ -17,6 +17,7 @@ from urllib.parse import quote
 from dateutil.parser import isoparse
 from pydantic import Field, PrivateAttr, model_validator
 
+from connectors.addresses import OutOfReach, Reach, adapter_within
 from connectors.base import (
     ConfigurationError,
     ConnectionStatus,
@@ -267,7 +268,7 @@ class GoogleCloudStorage(Connector):
         return storage.Client(
             project=self.project_id or None,
             credentials=credentials,
-            _http=_session(credentials, self.concurrency),
+            _http=_session(credentials, self.concurrency, self._reach, bool(self.service_account_key)),
             # Named here, so that STORAGE_EMULATOR_HOST and what the key says of it count for nothing.
             client_options={"api_endpoint": endpoint, "universe_domain": credentials.universe_domain},
         )
@@ -315,6 +316,8 @@ class GoogleCloudStorage(Connector):
 
         where = f"bucket {self.bucket_name}" + (f" at {self.endpoint_url}" if self.endpoint_url else "")
         error = _cause(error)
+        if isinstance(error, OutOfReach):
+            return f"{where} is not asked: {error}"
         if status := _status(error):
             return f"{where} {self._refusal(status, _said(error), permission)}"
         if isinstance(error, auth.GoogleAuthError):
@@ -506,11 +509,10 @@ def _renewed(source: Any) -> Any:
     return Renewed()
 
 
-def _session(credentials: Any, connections: int) -> Any:
+def _session(credentials: Any, connections: int, reach: Reach, keyed: bool) -> Any:
     import requests
     from google.auth.credentials import AnonymousCredentials
     from google.auth.transport.requests import AuthorizedSession, Request
-    from requests.adapters import HTTPAdapter
 
     for_tokens = requests.Session()
     renewed = () if isinstance(credentials, AnonymousCredentials) else (401,)
@@ -519,7 +521,9 @@ def _session(credentials: Any, connections: int) -> Any:
         each.max_redirects = 0
         each.auth = _as_it_is
     for scheme in ("https://", "http://"):
-        session.mount(scheme, HTTPAdapter(pool_maxsize=connections + 1))
+        session.mount(scheme, adapter_within(reach, connections + 1))
+        if keyed:  # a key says where tokens are had; without one it is the cloud's metadata service
+            for_tokens.mount(scheme, adapter_within(reach, 1))
     return session
 
 
@@ -541,7 +545,14 @@ def _vendor_errors() -> tuple[type[Exception], ...]:
     from google.auth.exceptions import GoogleAuthError
     from urllib3.exceptions import HTTPError
 
-    return GoogleAPIError, GoogleAuthError, requests.RequestException, HTTPError, _NotAListing
+    return (
+        GoogleAPIError,
+        GoogleAuthError,
+        requests.RequestException,
+        HTTPError,
+        OutOfReach,
+        _NotAListing,
+    )
 
 
 def _cause(error: Exception) -> Exception:

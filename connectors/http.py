@@ -33,9 +33,9 @@ import requests
 import tenacity
 import urllib3
 from pydantic import Field, PrivateAttr
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
 
+from connectors.addresses import EVERYWHERE, OutOfReach, Reach, adapter_within
 from connectors.base import (
     ConfigurationError,
     ConnectionStatus,
@@ -408,7 +408,8 @@ class HttpSession:
 
     `system` names it in sentences and `setting` the setting that holds its address. Paths are
     appended to `base_url`. Credentials go to its origin (scheme, host, port) and nowhere else.
-    Neither redirects nor cookies, proxies or .netrc of the environment are followed.
+    Neither redirects nor cookies, proxies or .netrc of the environment are followed. Nothing beyond
+    `reach` is connected to, wherever the system redirects.
 
     `judge` is asked about every answer of the system, before the rules here: it returns what the
     vendor means by it, None when the rules are right. The answer's body is there from status 400 on.
@@ -428,6 +429,7 @@ class HttpSession:
         in_flight: int = 8,
         requests_per_minute: int | None = None,
         ca_file: str | None = None,
+        reach: Reach = EVERYWHERE,
     ) -> None:
         if ca_file is not None and not Path(ca_file).is_file():
             raise ConfigurationError(f"there is no file {ca_file} (setting ca_file)")
@@ -443,10 +445,10 @@ class HttpSession:
         self._timeout = (10, timeout_seconds)
         self._budget = Budget(in_flight, requests_per_minute)
         self._counting = threading.Lock()
-        self._own = _session(in_flight, ca_file)
+        self._own = _session(in_flight, ca_file, reach)
         self._own.auth = auth
         self._own.headers.update(headers or {})
-        self._bare = _session(in_flight, ca_file)
+        self._bare = _session(in_flight, ca_file, reach)
 
     def close(self) -> None:
         """Closes all connections."""
@@ -722,6 +724,8 @@ class HttpSession:
                         self._check(answer, turn, redirects, bare)
                     self._budget.succeeded()
                     return receive(answer)
+            except OutOfReach as error:
+                raise RequestFailed(f"{self.system} is not asked: {error}", lasting=True) from None
             except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
                 raise self._unreachable(error) from None
 
@@ -829,13 +833,13 @@ class _Session(requests.Session):
         """Keeps requests from preparing for a redirect, even where it does not follow it."""
 
 
-def _session(connections: int, ca_file: str | None) -> requests.Session:
+def _session(connections: int, ca_file: str | None, reach: Reach) -> requests.Session:
     session = _Session()
     session.trust_env = False
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.verify = ca_file or True
     session.headers.update({"User-Agent": "citysort", "Accept": "application/json"})
-    adapter = HTTPAdapter(pool_maxsize=connections)
+    adapter = adapter_within(reach, connections)
     for scheme in ("https://", "http://"):
         session.mount(scheme, adapter)
     return session
@@ -934,6 +938,7 @@ class HttpConnector(Connector):
             "in_flight": self.concurrency,
             "requests_per_minute": self.requests_per_minute,
             "ca_file": self.ca_file,
+            "reach": self._reach,
         }
 
     def test_connection(self) -> ConnectionStatus:

@@ -1,0 +1,195 @@
+"""What sources may reach, tried with real connections."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from connectors.addresses import EVERYWHERE, FILE_SETTINGS, OutOfReach, Reach, adapter_within, read_networks
+from connectors.base import ConfigurationError
+from connectors.http import HttpSession, RequestFailed
+from connectors.registry import CONNECTOR_TYPES, connector_class, get_connector
+
+PUBLIC_ONLY = Reach(())
+LOOPBACK = Reach(read_networks("127.0.0.0/8"))
+
+NEVER = [
+    "169.254.169.254",
+    "169.254.0.1",
+    "100.100.100.200",
+    "168.63.129.16",
+    "fe80::1",
+    "[fd00:ec2::254]",
+    "fd20:ce::254",
+    "::ffff:169.254.169.254",
+    "64:ff9b::a9fe:a9fe",
+    "2002:a9fe:a9fe::",
+    "2852039166",
+    "0xa9fea9fe",
+    "metadata.google.internal",
+    "METADATA.google.internal.",
+]
+PRIVATE = [
+    "127.0.0.1",
+    "localhost",
+    "10.0.0.1",
+    "192.168.1.1",
+    "172.16.0.1",
+    "::1",
+    "fd12::1",
+    "0.0.0.0",
+    "100.64.0.1",
+    "127.1",
+]
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, list[str]]]:
+    """A server on loopback that redirects /elsewhere/HOST to that host, and the paths it was asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            if self.path.startswith("/elsewhere/"):
+                self.send_response(302)
+                self.send_header("Location", f"https://{self.path.removeprefix('/elsewhere/')}/latest")
+            else:
+                self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_arguments: Any) -> None:
+            """Nothing on the terminal."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}", asked
+        running.shutdown()
+
+
+@pytest.mark.parametrize("host", NEVER)
+def test_metadata_services_are_for_nobody(host: str) -> None:
+    for reach in (EVERYWHERE, PUBLIC_ONLY, Reach(read_networks("0.0.0.0/0, ::/0"))):
+        with pytest.raises(OutOfReach, match="never asked"):
+            reach.addresses(host)
+
+
+@pytest.mark.parametrize("host", PRIVATE)
+def test_private_addresses_are_for_whom_the_operator_allows_them(host: str) -> None:
+    with pytest.raises(OutOfReach, match="CITYSORT_ALLOWED_NETWORKS"):
+        PUBLIC_ONLY.addresses(host)
+    assert EVERYWHERE.addresses(host)
+    assert Reach(read_networks("0.0.0.0/0, ::/0")).addresses(host)
+
+
+def test_a_public_address_is_for_everybody() -> None:
+    assert PUBLIC_ONLY.addresses("8.8.8.8") == ["8.8.8.8"]
+    assert PUBLIC_ONLY.addresses("no-such-host.invalid") == []
+
+
+def test_a_connection_is_made_to_what_is_allowed_only(server: tuple[str, list[str]]) -> None:
+    url, asked = server
+    with requests.Session() as session:
+        session.trust_env = False
+        session.mount("http://", adapter_within(PUBLIC_ONLY, 1))
+        with pytest.raises(OutOfReach):
+            session.get(f"{url}/one", timeout=5)
+        session.mount("http://", adapter_within(LOOPBACK, 1))
+        assert session.get(f"{url.replace('127.0.0.1', 'localhost')}/two", timeout=5).status_code == 200
+    assert asked == ["/two"]
+
+
+def test_a_name_that_leads_elsewhere_when_it_is_used_changes_nothing(
+    server: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The address that was looked at is the one that is connected to, whatever the name service says next."""
+    import socket
+
+    url, asked = server
+    port = int(url.rpartition(":")[2])
+    real, answers = socket.getaddrinfo, iter(["127.0.0.1", "169.254.169.254", "169.254.169.254"])
+
+    def rebinding(host: str, *arguments: Any, **options: Any) -> Any:
+        return real(next(answers) if host == "rebinding.example" else host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+    with requests.Session() as session:
+        session.trust_env = False
+        session.mount("http://", adapter_within(LOOPBACK, 1))
+        assert session.get(f"http://rebinding.example:{port}/once", timeout=5).status_code == 200
+    assert asked == ["/once"]
+    with requests.Session() as session:
+        session.trust_env = False
+        session.mount("http://", adapter_within(LOOPBACK, 1))
+        with pytest.raises(OutOfReach):
+            session.get(f"http://rebinding.example:{port}/twice", timeout=5)
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254", "10.0.0.1", "metadata.google.internal"])
+def test_redirects_lead_nowhere_else(server: tuple[str, list[str]], host: str, tmp_path: Path) -> None:
+    url, asked = server
+    http = HttpSession("The system", url, reach=LOOPBACK)
+    with (
+        (tmp_path / "document").open("wb") as into,
+        pytest.raises(RequestFailed, match="is not asked") as failure,
+    ):
+        http.download(f"/elsewhere/{host}", into)
+    assert failure.value.lasting
+    assert asked == [f"/elsewhere/{host}"]
+    http.close()
+
+
+def test_files_are_read_in_the_allowed_folder_only(tmp_path: Path) -> None:
+    folder = tmp_path / "allowed"
+    folder.mkdir()
+    (folder / "link").symlink_to(tmp_path)
+    reach = Reach((), folder)
+    reach.check_file(str(folder / "archive.db"))
+    for path in (
+        "/etc/passwd",
+        f"{folder}/../other.db",
+        f"{folder}/link/other.db",
+        "archive.db",
+        f"{folder}-2/x",
+        "\0",
+    ):
+        with pytest.raises(OutOfReach):
+            reach.check_file(path)
+    with pytest.raises(OutOfReach, match="CITYSORT_ALLOWED_FOLDER"):
+        PUBLIC_ONLY.check_file(str(folder / "archive.db"))
+    EVERYWHERE.check_file("/etc/passwd")
+
+
+@pytest.mark.parametrize("connector_type", sorted(CONNECTOR_TYPES))
+def test_every_setting_that_is_a_file_is_known_to_be_one(connector_type: str) -> None:
+    properties = connector_class(connector_type).model_json_schema()["properties"]
+    for name, schema in properties.items():
+        description = schema.get("description", "").lower()
+        if not schema.get("writeOnly") and name.endswith(
+            ("file", "path", "root", "_ca", "cert", "_key", "key")
+        ):
+            looks_like_file = any(
+                word in description for word in ("pem file", "file of", "database file", "folder that")
+            )
+            assert not looks_like_file or name in FILE_SETTINGS, (connector_type, name)
+
+
+def test_a_connector_says_which_setting_is_out_of_reach(tmp_path: Path) -> None:
+    jira = get_connector("jira", {"base_url": "https://10.1.2.3", "email": "a@b.example", "api_token": "x"})
+    with pytest.raises(
+        ConfigurationError, match="base_url: 10.1.2.3 leads to an address on a private network"
+    ):
+        jira.keep_to(PUBLIC_ONLY)
+    archive = get_connector(
+        "sqlite",
+        {"filepath": "/etc/passwd", "query": "SELECT 1 AS id", "id_column": "id", "content_column": "id"},
+    )
+    with pytest.raises(ConfigurationError, match="filepath"):
+        archive.keep_to(Reach((), tmp_path))
