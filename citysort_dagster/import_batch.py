@@ -45,7 +45,8 @@ class ImportRequest(NamedTuple):
 
     `limit` is how many documents to download at most; `reimport` downloads known versions again and
     compares them with what is stored. `configured_at` is when the source's settings were last changed as
-    far as the connector knows: a listing by former settings moves no watermark.
+    far as the connector knows: a listing by former settings moves no watermark. `overridden` when the
+    settings are for this import only: what it did not list says nothing about the source.
     """
 
     source: str
@@ -55,6 +56,7 @@ class ImportRequest(NamedTuple):
     limit: int | None = None
     reimport: bool = False
     configured_at: datetime | None = None
+    overridden: bool = False
 
 
 class Arrival(NamedTuple):
@@ -223,7 +225,7 @@ class Batch:
                 **counts,
             },
         )
-        if end is None or end.status != "complete":
+        if end is None or end.status != "complete" or self.request.overridden:
             return
         if end.listed_until is not None:
             sync_log.advance_watermark(

@@ -19,6 +19,8 @@ from citysort_dagster.import_batch import Counts, ImportRequest
 from citysort_dagster.importer import Importer, ImportSummary
 from citysort_dagster.installation import Installation
 from citysort_dagster.partitions import Calendar
+from citysort_dagster.run_overrides import OVERRIDE_TAG, OverrideGone, opened
+from citysort_dagster.secrets import SecretUnavailable
 from citysort_dagster.source_checks import check_source, source_check_specs
 from citysort_dagster.source_configs import (
     SourceConfig,
@@ -88,8 +90,9 @@ class SourceConnector:
     source: str
 
     @contextmanager
-    def open(self, installation: Installation) -> Iterator[Connector]:
-        """The connector with the settings that the source has now, secrets included.
+    def open(self, installation: Installation, override: str | None = None) -> Iterator[Connector]:
+        """The connector with the settings that the source has now, secrets included; or with those of
+        an `override`, which serves once.
 
         Raises dagster.Failure with one sentence when the source has been removed or disabled since
         the run was launched, or cannot be used as it is configured. What nobody foresaw comes out
@@ -105,7 +108,11 @@ class SourceConnector:
                 f"it is disabled, nothing was imported; `citysort sources enable {self.source}` enables it",
             )
         try:
+            if override is not None:
+                source = opened(installation.database, installation.settings, source, override)
             connector = connector_for(source, installation.settings)
+        except (OverrideGone, SecretUnavailable) as error:
+            raise _failure(self.source, str(error)) from None
         except ConfigurationError as error:
             raise _failure(self.source, str(error).removeprefix(f"source {self.source}: ")) from None
         try:
@@ -184,7 +191,7 @@ def build_source_asset(source: SourceConfig, partitions: dg.PartitionsDefinition
         if context.selected_asset_keys:
             resource: SourceConnector = getattr(context.resources, resource_key(source.name))
             configured = get_source(installation.database, source.name)
-            with resource.open(installation) as connector:
+            with resource.open(installation, context.run.tags.get(OVERRIDE_TAG)) as connector:
                 yield from _import(
                     context,
                     config,
@@ -244,7 +251,14 @@ def _import(
     except ValueError as error:
         raise _failure(source, str(error)) from None
     request = ImportRequest(
-        source, context.run.run_id, window, partitions, config.limit, config.reimport, configured_at
+        source,
+        context.run.run_id,
+        window,
+        partitions,
+        config.limit,
+        config.reimport,
+        configured_at,
+        overridden=OVERRIDE_TAG in context.run.tags,
     )
     importer = Importer(
         request, connector, installation.database, installation.files, calendar, on_progress.get()
