@@ -13,7 +13,7 @@ import requests
 from citysort_dagster.freshness import freshness
 from citysort_dagster.ingestion_assets import INGESTION
 from citysort_dagster.installation import Installation, open_installation
-from citysort_dagster.instance import unfinished_runs
+from citysort_dagster.instance import end_interrupted_imports, unfinished_runs
 from citysort_dagster.news import find_news
 from citysort_dagster.source_assets import (
     OVERLAP,
@@ -202,17 +202,20 @@ def build_retry_sensor(jobs: Mapping[str, Any]) -> dg.SensorDefinition:
         jobs=list(jobs.values()),
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Imports the partitions of failed documents again, after a delay that grows with each attempt.",
+        description="Imports the partitions of failed documents again, after a delay that grows with each attempt; "
+        "records the end of imports whose process was killed.",
     )
     def retry_failed_documents(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         busy = {name for run in unfinished_runs(context.instance) for name in imported_sources(run)}
         with open_installation() as installation:
+            end_interrupted_imports(context.instance, installation.database)
             enabled = {source.name for source in load_sources(installation.database) if source.enabled}
             idle = (enabled & set(jobs)) - busy
-            due = installation.database.write(
-                lambda connection: sync_log.take_due_failures(connection, idle, installation.calendar.keys)
-            )
-        return dg.SensorResult(run_requests=[import_request(source, [key]) for source, key in due])
+            due = installation.database.write(lambda connection: sync_log.take_due_failures(connection, idle))
+            calendar = installation.calendar
+        return dg.SensorResult(
+            run_requests=[import_request(source, calendar.holding([key])) for source, key in due]
+        )
 
     return retry_failed_documents
 
@@ -234,10 +237,9 @@ def ingest_what_was_left_behind(context: dg.SensorEvaluationContext) -> dg.RunRe
         return dg.SkipReason("The ingestion pipeline is at work.")
     with open_installation() as installation, installation.database.read() as connection:
         waiting = documents.pending_partitions(connection, sync_log.now() - LEFT_BEHIND_AFTER)
-    keys = [key for key in installation.calendar.keys if key in waiting]
-    if not keys:
+    if not waiting:
         return dg.SkipReason("No document has been left behind.")
-    return dg.RunRequest(tags=partition_range_tags(keys))
+    return dg.RunRequest(tags=partition_range_tags(installation.calendar.holding(waiting)))
 
 
 @dg.sensor(

@@ -228,14 +228,13 @@ class Importer:
         self._stage(wanted, partial(download_verified, self._connector, wanted.document))
 
     def _fetch_batch(self, batch: Sequence[Wanted]) -> None:
-        """Those that do not come together are downloaded one by one, which tells why."""
+        """Downloads documents together. Those left when that ends, for whatever reason (a library written in
+        Rust panics with what is no Exception), are downloaded one by one, which tells what is wrong with each."""
         left = {wanted.document.external_id: wanted for wanted in batch}
-        try:
+        with suppress(BaseException):
             for document, content in self._connector.download_batch([wanted.document for wanted in batch]):
                 wanted = left.pop(document.external_id)
                 self._stage(wanted, partial(verified, self._connector, document, content))
-        except BaseException:  # noqa: BLE001, S110 - each of those left has a try of its own
-            pass
         for wanted in left.values():
             self._fetch(wanted)
 

@@ -159,10 +159,11 @@ def build_ingestion_assets(
 def _pending(
     installation: Installation, context: dg.AssetExecutionContext, stage: str
 ) -> Iterator[Sequence[Any]]:
+    partitions = installation.calendar.reach(context.partition_keys)
     after = ""
     while True:
         with installation.database.read() as connection:
-            batch = documents.pending(connection, stage, context.partition_keys, after, BATCH)
+            batch = documents.pending(connection, stage, partitions, after, BATCH)
         if not batch:
             return
         yield batch

@@ -14,6 +14,8 @@ import dagster as dg
 import psutil
 
 from citysort_dagster.settings import Settings
+from citysort_dagster.store import sync_log
+from citysort_dagster.store.database import Database
 
 PROCESS_TAG = ".citysort/process"
 """Names the process of a run that the command line executes itself: host, pid, start time. The leading
@@ -68,6 +70,22 @@ def unfinished_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
         else:
             alive.append(run)
     return alive
+
+
+def end_interrupted_imports(instance: dg.DagsterInstance, database: Database) -> None:
+    """Records the end of imports that cannot have done so themselves: their run has ended, for its process
+    was killed, say, or the documents database was out of reach. The next import goes on from there.
+
+    Imports of runs that this instance does not know are left as they are.
+    """
+    with database.read() as connection:
+        running = sync_log.running_imports(connection)
+    if not running:
+        return
+    unfinished_runs(instance)
+    ended = [run.run_id for run in instance.get_runs(dg.RunsFilter(run_ids=running)) if run.is_finished]
+    if ended:
+        database.write(lambda connection: sync_log.end_interrupted(connection, ended))
 
 
 def _has_died(process: str | None) -> bool:

@@ -116,9 +116,9 @@ def process() -> ProcessOutcome:
     with open_installation() as installation:
         with installation.database.read() as connection:
             waiting = documents.pending_partitions(connection, now() + timedelta(days=1))
-        keys = [key for key in installation.calendar.keys if key in waiting]
-        if not keys:
+        if not waiting:
             return ProcessOutcome(None, 0, None)
+        keys = installation.calendar.holding(waiting)
         with open_instance(installation.settings) as instance:
             run_id, failure = _execute(instance, INGESTION_JOB, tags=partition_range_tags(keys))
         return ProcessOutcome(run_id, sum(waiting.values()), failure)

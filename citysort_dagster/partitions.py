@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Literal
 
@@ -36,6 +36,19 @@ class Calendar:
     def key_of(self, moment: datetime) -> str:
         """The key of the partition that a document modified at this moment belongs to."""
         return self.keys[max(bisect_right(self._starts, moment) - 1, 0)]
+
+    def holding(self, keys: Iterable[str]) -> Sequence[str]:
+        """The partitions, ascending, that hold what was assigned to these keys, which need not be among them:
+        a clock that was ahead, or another setting of the partitions, named some that there are not."""
+        moments = (datetime.fromisoformat(key).replace(tzinfo=timezone.utc) for key in keys)
+        return sorted({self.key_of(moment) for moment in moments})
+
+    def reach(self, keys: Sequence[str]) -> tuple[str | None, str | None]:
+        """From which key on, and before which, everything assigned belongs into the partitions from the
+        first to the last of these; None is without bound."""
+        first, last = min(keys), max(keys)
+        following = next((key for key in self.keys if key > last), None)
+        return (first if first > self.keys[0] else None, following)
 
     def window(self, keys: Sequence[str]) -> Window:
         """The window from the first to the last of these keys (ascending).

@@ -18,6 +18,7 @@ from citysort_dagster.files import FileStoreError
 from citysort_dagster.import_batch import Counts, ImportRequest
 from citysort_dagster.importer import Importer, ImportSummary
 from citysort_dagster.installation import Installation
+from citysort_dagster.instance import end_interrupted_imports
 from citysort_dagster.partitions import Calendar
 from citysort_dagster.run_overrides import OVERRIDE_TAG, OverrideGone, opened
 from citysort_dagster.secrets import SecretUnavailable
@@ -188,6 +189,7 @@ def build_source_asset(source: SourceConfig, partitions: dg.PartitionsDefinition
         context: dg.AssetExecutionContext, config: ImportConfig
     ) -> Iterator[dg.AssetMaterialization | dg.AssetCheckResult]:
         installation: Installation = context.resources.installation
+        end_interrupted_imports(context.instance, installation.database)
         if context.selected_asset_keys:
             resource: SourceConnector = getattr(context.resources, resource_key(source.name))
             configured = get_source(installation.database, source.name)

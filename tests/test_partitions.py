@@ -94,3 +94,23 @@ def test_an_unknown_key_is_refused() -> None:
         match=r"there is no partition 2026-03-02; the monthly partitions run from 2026-01-01 to 2026-06-01",
     ):
         calendar.window(["2026-03-01", "2026-03-02"])
+
+
+@given(calendars, st.lists(moments, min_size=1, max_size=5), lengths, st.integers(-60, 60))
+def test_what_another_calendar_assigned_belongs_to_exactly_one_partition(
+    calendar: Calendar, when: list[datetime], length: Length, days: int
+) -> None:
+    former = Calendar(length, date(2021, 1, 1), LAST + timedelta(days=days))
+    keys = {former.key_of(moment) for moment in when}
+    holding = calendar.holding(keys)
+    assert list(holding) == sorted(set(holding)) and set(holding) <= set(calendar.keys)
+    for key in keys:
+        (partition,) = calendar.holding([key])
+        within = [one for one in calendar.keys if _is_within(key, calendar.reach([one]))]
+        assert within == [partition]
+    assert all(_is_within(key, calendar.reach(holding)) for key in keys)
+
+
+def _is_within(key: str, bounds: tuple[str | None, str | None]) -> bool:
+    first, following = bounds
+    return (first is None or key >= first) and (following is None or key < following)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,16 +14,27 @@ from citysort_dagster.store.sync_log import audit, now
 
 
 def pending(
-    connection: sa.Connection, stage: str, partitions: Collection[str], after: str, count: int
+    connection: sa.Connection,
+    stage: str,
+    partitions: tuple[str | None, str | None],
+    after: str,
+    count: int,
 ) -> Sequence[sa.Row[Any]]:
-    """The next documents of these partitions that have passed this stage and no later one.
+    """The next documents that have passed this stage and no later one, of the partitions from the first
+    of these keys on, before the second; None is without bound.
 
     In order of id, beginning after the id `after`; with their text where there is one.
     """
+    first, following = partitions
     return connection.execute(
         sa.select(Document, DocumentText.text, DocumentText.problem)
         .join(DocumentText, DocumentText.document_id == Document.id, isouter=True)
-        .where(Document.stage == stage, Document.partition.in_(partitions), Document.id > after)
+        .where(
+            Document.stage == stage,
+            sa.true() if first is None else Document.partition >= first,
+            sa.true() if following is None else Document.partition < following,
+            Document.id > after,
+        )
         .order_by(Document.id)
         .limit(count)
     ).all()

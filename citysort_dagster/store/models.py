@@ -171,7 +171,8 @@ class Import(Base):
     started_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
     status: Mapped[str]
-    """running, complete, limited (cut short by its limit), incomplete (the listing broke off) or failed."""
+    """running, complete, limited (cut short by its limit), incomplete (the listing broke off), failed, or
+    interrupted (its run ended before it did)."""
     error: Mapped[str | None]
     listed: Mapped[int]
     imported: Mapped[int]

@@ -226,7 +226,7 @@ def clear_failures(connection: sa.Connection, source: str, external_ids: Collect
 
 
 def take_due_failures(
-    connection: sa.Connection, sources: Collection[str], partitions: Sequence[str], count: int = 10
+    connection: sa.Connection, sources: Collection[str], count: int = 10
 ) -> Sequence[tuple[str, str]]:
     """Up to `count` pairs of source and partition with failures that are due, the longest waiting
     first. Their next try is put off as if this one had failed: it may never come to be.
@@ -240,11 +240,7 @@ def take_due_failures(
     )
     due = connection.execute(
         sa.select(ImportFailure.source, ImportFailure.partition)
-        .where(
-            is_due,
-            ImportFailure.source.in_(sources),
-            ImportFailure.partition.in_(partitions),
-        )
+        .where(is_due, ImportFailure.source.in_(sources))
         .group_by(ImportFailure.source, ImportFailure.partition)
         .order_by(sa.func.min(ImportFailure.next_try_at))
         .limit(count)
@@ -306,6 +302,24 @@ def close_failures_not_listed(
 def save_import(connection: sa.Connection, row: Mapping[str, Any]) -> None:
     """Writes how an import stands."""
     connection.execute(_upsert(connection, Import, ("run_id", "source")), [row])
+
+
+def running_imports(connection: sa.Connection) -> Sequence[str]:
+    """The runs of imports that have not told their end."""
+    return (
+        connection.execute(sa.select(Import.run_id).where(Import.status == "running").distinct())
+        .scalars()
+        .all()
+    )
+
+
+def end_interrupted(connection: sa.Connection, run_ids: Collection[str]) -> None:
+    """Notes that the imports of these runs have ended before they were done, unless they have told another end."""
+    connection.execute(
+        sa.update(Import)
+        .where(Import.status == "running", among(connection, Import.run_id, run_ids))
+        .values(status="interrupted", finished_at=now(), error="its run ended before the import did")
+    )
 
 
 def advance_watermark(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -11,12 +15,19 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 
-from citysort_dagster.automation import build_news_sensor
+from citysort_dagster import launch, source_configs
+from citysort_dagster.automation import (
+    SOURCE_TAG,
+    build_news_sensor,
+    build_retry_sensor,
+    ingest_what_was_left_behind,
+)
 from citysort_dagster.freshness import freshness
 from citysort_dagster.import_batch import ImportRequest
 from citysort_dagster.importer import Importer
 from citysort_dagster.installation import open_installation
-from citysort_dagster.source_assets import OVERLAP
+from citysort_dagster.instance import open_instance
+from citysort_dagster.source_assets import OVERLAP, PARTITION_RANGE_TAGS
 from citysort_dagster.source_configs import known_source
 from citysort_dagster.store import documents, sync_log
 from citysort_dagster.store.models import ConnectorConfig, Document, Import, ImportFailure
@@ -100,9 +111,7 @@ def test_what_a_clock_ahead_put_off_is_due_when_it_is_right_again(town: Town) ->
     (failure,) = city.rows(ImportFailure)
 
     def due() -> object:
-        return city.database.write(
-            lambda connection: sync_log.take_due_failures(connection, [SOURCE], city.calendar.keys)
-        )
+        return city.database.write(lambda connection: sync_log.take_due_failures(connection, [SOURCE]))
 
     assert due() == [(SOURCE, failure.partition)]
     assert due() == []
@@ -165,3 +174,56 @@ def test_a_sensor_does_not_wait_for_a_year_that_a_wrong_clock_named() -> None:
             assert isinstance(found, dg.SensorResult)
             said = found.skip_reason.skip_message if isinstance(found.skip_reason, dg.SkipReason) else ""
             assert ("waits" in str(said)) == waits
+
+
+WITHOUT_DATES = """
+import sys
+from datetime import timedelta
+from citysort_dagster import cli, importer, installation, launch, partitions, source_assets, source_configs
+from tests.robustness.wrong_clock import set_clock
+
+set_clock(timedelta(days=40))
+sys.exit(cli.main(["import", "letters"]))
+"""
+
+
+def test_documents_of_a_partition_that_is_yet_to_come_go_on_in_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Documents without a date belong to the time of their import, which a clock ahead put into next month."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CITYSORT_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    for name in ("CITYSORT_DATABASE_URL", "CITYSORT_FILES_URL"):
+        monkeypatch.delenv(name, raising=False)
+    with closing(sqlite3.connect(tmp_path / "letters.db")) as letters, letters:
+        letters.execute("CREATE TABLE letters (id, content)")
+        letters.execute("INSERT INTO letters VALUES ('whole', 'A letter'), ('empty', NULL)")
+    (tmp_path / "sources.yaml").write_text(
+        "sources: [{name: letters, connector: sqlite, config: {filepath: letters.db, query: SELECT * FROM letters,"
+        " id_column: id, content_column: content}}]"
+    )
+    with open_installation() as installation:
+        source_configs.apply(tmp_path / "sources.yaml", installation.database)
+        assert subprocess.run([sys.executable, "-c", WITHOUT_DATES]).returncode == 1
+        last = installation.calendar.keys[-1]
+        with installation.database.read() as connection:
+            (document,) = connection.execute(sa.select(Document)).all()
+            (failure,) = connection.execute(sa.select(ImportFailure)).all()
+        assert document.partition == failure.partition > last
+
+        with open_instance(installation.settings) as instance:
+            jobs = {"letters": dg.define_asset_job("import_letters")}
+            context = dg.build_sensor_context(instance=instance)
+            left_behind = ingest_what_was_left_behind(context)
+            retried = build_retry_sensor(jobs)(context)
+        assert isinstance(left_behind, dg.RunRequest) and isinstance(retried, dg.SensorResult)
+        (again,) = retried.run_requests or ()
+        assert left_behind.tags == dict.fromkeys(PARTITION_RANGE_TAGS, last)
+        assert again.tags == {**left_behind.tags, SOURCE_TAG: "letters"}
+
+        outcome = launch.process()
+        assert (outcome.waiting, outcome.failure) == (1, None)
+        with installation.database.read() as connection:
+            assert connection.execute(sa.select(Document.stage)).scalars().all() == ["queued"]
+        assert launch.process().run_id is None

@@ -1,0 +1,118 @@
+"""The command itself, killed in the middle of an import: the next one goes on, and the record says what happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import sqlalchemy as sa
+
+from citysort_dagster import launch, source_configs
+from citysort_dagster.automation import build_retry_sensor
+from citysort_dagster.installation import Installation, open_installation
+from citysort_dagster.instance import PROCESS_TAG, open_instance, this_process
+from citysort_dagster.store.models import Document, Import
+from citysort_dagster.store.sync_log import now
+from citysort_dagster.verify import verify
+
+LETTERS = 6_000
+COMMAND = [sys.executable, "-c", "import sys; from citysort_dagster.cli import main; sys.exit(main())"]
+SOURCES = """sources:
+  - name: letters
+    connector: sqlite
+    config: {filepath: letters.db, query: SELECT * FROM letters, id_column: id, content_column: content}
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def installation(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Installation]:
+    """With a source of many letters, which takes seconds to import, and each kind of database."""
+    for name in [name for name in os.environ if name.startswith("CITYSORT_") and "TEST" not in name]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CITYSORT_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    if request.param == "postgresql":
+        url = request.getfixturevalue("postgresql_server").create_database()
+        monkeypatch.setenv("CITYSORT_DATABASE_URL", url.render_as_string(hide_password=False))
+    with closing(sqlite3.connect(tmp_path / "letters.db")) as connection, connection:
+        connection.execute("CREATE TABLE letters (id, content)")
+        connection.executemany(
+            "INSERT INTO letters VALUES (?, ?)", ((number, f"Letter {number}") for number in range(LETTERS))
+        )
+    (tmp_path / "sources.yaml").write_text(SOURCES)
+    with open_installation() as opened:
+        source_configs.apply(tmp_path / "sources.yaml", opened.database)
+        yield opened
+
+
+def imports(installation: Installation) -> dict[str, str]:
+    """How each import stands, by its run."""
+    with installation.database.read() as connection:
+        return dict(connection.execute(sa.select(Import.run_id, Import.status)).tuples().all())
+
+
+def test_a_command_killed_in_the_middle_of_an_import(installation: Installation) -> None:
+    command = subprocess.Popen([*COMMAND, "import", "letters"])
+    while not imports(installation):
+        assert command.poll() is None
+        time.sleep(0.005)
+    command.send_signal(signal.SIGKILL)
+    command.wait()
+    ((killed, status),) = imports(installation).items()
+    assert status == "running"
+
+    outcome = launch.import_source("letters")
+    assert (outcome.failed, outcome.failure, outcome.incomplete) == (0, None, None)
+    assert outcome.skipped > 0
+    assert imports(installation) == {killed: "interrupted", outcome.run_id: "complete"}
+    with installation.database.read() as connection:
+        ids = connection.execute(sa.select(Document.external_id)).scalars().all()
+        (row,) = connection.execute(sa.select(Import).where(Import.run_id == killed)).all()
+    assert (len(ids), len(set(ids))) == (LETTERS, LETTERS)
+    assert row.imported == outcome.skipped
+    assert (row.error, row.finished_at is None) == ("its run ended before the import did", False)
+    assert list(verify(installation.database, installation.files, quick=True)) == []
+
+
+@pytest.mark.parametrize("installation", ["sqlite"], indirect=True)
+def test_an_import_whose_process_is_gone_is_noticed_within_minutes(installation: Installation) -> None:
+    """By the sensor, which looks every minute; what is still at work it leaves alone, and what it does not know."""
+    gone = this_process().rsplit(":", 1)[0] + ":1"
+    with open_instance(installation.settings) as instance:
+        runs = {
+            name: instance.create_run_for_job(
+                dg.GraphDefinition(name="empty").to_job(),
+                status=dg.DagsterRunStatus.STARTED,
+                tags={PROCESS_TAG: process},
+            ).run_id
+            for name, process in (("dead", gone), ("alive", this_process()))
+        }
+        runs["unknown"] = str(uuid.uuid4())
+        nothing = dict.fromkeys(("listed", "imported", "skipped", "failed", "bytes"), 0)
+        rows = [
+            {"run_id": run_id, "source": "letters", "started_at": now(), "status": "running", **nothing}
+            for run_id in runs.values()
+        ]
+        installation.database.write(lambda connection: connection.execute(sa.insert(Import), rows))
+        build_retry_sensor({"letters": dg.define_asset_job("import_letters")})(
+            dg.build_sensor_context(instance=instance)
+        )
+    found = imports(installation)
+    assert {name: found[run_id] for name, run_id in runs.items()} == {
+        "dead": "interrupted",
+        "alive": "running",
+        "unknown": "running",
+    }
