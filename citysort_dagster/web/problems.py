@@ -16,7 +16,10 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 from citysort_dagster.document_list import UnknownDocument
+from citysort_dagster.document_search import CursorInvalid
 from citysort_dagster.files import FileStoreError
+from citysort_dagster.pipeline.rules import RulesError
+from citysort_dagster.review import ReviewConflict
 from citysort_dagster.secrets import SecretUnavailable
 from citysort_dagster.settings import SettingsError
 from citysort_dagster.source_configs import SourceUnchangeable, UnknownSource
@@ -28,8 +31,11 @@ log = logging.getLogger("citysort.web")
 
 STATUS_OF: Mapping[type[Exception], int] = {
     ConfigurationError: 422,
+    CursorInvalid: 422,
     DatabaseError: 503,
     FileStoreError: 503,
+    ReviewConflict: 409,
+    RulesError: 500,
     SecretUnavailable: 503,
     SettingsError: 500,
     SourceUnchangeable: 409,

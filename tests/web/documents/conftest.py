@@ -13,6 +13,7 @@ from citysort_dagster.installation import Installation
 from citysort_dagster.pipeline.rules import Rules, load_rules
 from citysort_dagster.settings import Settings
 from citysort_dagster.store.database import Database
+from tests.web.documents.serving import served
 from tests.web.documents.town import START, Town
 
 
@@ -45,3 +46,10 @@ def town(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="session")
 def rules() -> Rules:
     return load_rules()
+
+
+@pytest.fixture(scope="session")
+def town_url(town: Town) -> Iterator[str]:
+    """Where the town's console and API are served."""
+    with served(town.installation) as url:
+        yield url
