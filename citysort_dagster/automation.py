@@ -24,7 +24,7 @@ from citysort_dagster.source_assets import (
 )
 from citysort_dagster.source_checks import FRESH
 from citysort_dagster.source_configs import SourceConfig, UnknownSource, known_source, load_sources
-from citysort_dagster.store import documents, sync_log
+from citysort_dagster.store import checkpoints, documents, sync_log
 from connectors.base import ConnectorError
 
 SOURCE_TAG = "citysort/source"
@@ -172,15 +172,20 @@ def _look(installation: Installation, name: str) -> tuple[dg.RunRequest | None, 
     try:
         with SourceConnector(name).open(installation) as connector:
             if source.watermark is None:
-                return import_request(name, installation.calendar.keys), ""
+                return import_request(name, installation.calendar.keys, connector.keeps_checkpoint), ""
             since = source.watermark - OVERLAP if connector.windowed else None
             news = find_news(installation, name, connector, since, LOOK_SECONDS)
     except (ConnectorError, dg.Failure) as error:
         return None, f"The source cannot be asked: {error}"
     if news.partitions:
-        return import_request(name, news.partitions), ""
-    if not news.whole:
+        return import_request(name, news.partitions, connector.keeps_checkpoint), ""
+    reached = news.reached
+    if not news.whole or (reached is not None and reached.started_over):
         return import_request(name, _refresh_partitions(installation, name), refresh=True), ""
+    if reached is not None:  # all that was listed is known: the next look begins where this one ended
+        installation.database.write(
+            lambda connection: checkpoints.keep(connection, name, reached.checkpoint, source.updated_at)
+        )
     return None, "Nothing new."
 
 

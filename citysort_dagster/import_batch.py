@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from citysort_dagster.files import stored_path
-from citysort_dagster.store import sync_log
+from citysort_dagster.store import checkpoints, sync_log
 from citysort_dagster.store.sync_log import KnownDocument
 from connectors.base import ExternalDocument, VerifiedDownload, Window
 
@@ -47,6 +47,9 @@ class ImportRequest(NamedTuple):
     compares them with what is stored. `configured_at` is when the source's settings were last changed as
     far as the connector knows: a listing by former settings moves no watermark. `overridden` when the
     settings are for this import only: what it did not list says nothing about the source.
+
+    With `changes` the connector lists what has changed since `checkpoint` (None: everything), and
+    `window` is None.
     """
 
     source: str
@@ -57,6 +60,8 @@ class ImportRequest(NamedTuple):
     reimport: bool = False
     configured_at: datetime | None = None
     overridden: bool = False
+    changes: bool = False
+    checkpoint: str | None = None
 
 
 class Arrival(NamedTuple):
@@ -80,12 +85,14 @@ class Problem(NamedTuple):
 
 class ImportEnd(NamedTuple):
     """How an import ended. `listed_until` is how far a complete listing reached, None when it shows nothing
-    of that; `whole_partitions` are those it covered wholly, None for all there are."""
+    of that; `whole_partitions` are those it covered wholly, None for all there are. `checkpoint` is where a
+    complete listing of changes has come to."""
 
     status: str
     error: str | None
     listed_until: datetime | None
     whole_partitions: Sequence[str] | None
+    checkpoint: str | None = None
 
 
 class Outcome(NamedTuple):
@@ -231,6 +238,8 @@ class Batch:
             sync_log.advance_watermark(
                 connection, self.request.source, window.start, end.listed_until, self.request.configured_at
             )
+        if end.checkpoint is not None:
+            checkpoints.keep(connection, self.request.source, end.checkpoint, self.request.configured_at)
         sync_log.set_last_sync(connection, self.request.source, at)
         sync_log.close_failures_not_listed(
             connection, self.request.source, self.request.run_id, end.whole_partitions

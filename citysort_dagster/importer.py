@@ -31,6 +31,7 @@ from connectors.base import (
     ExternalDocument,
     ListingIncomplete,
     NotImported,
+    Reached,
     VerifiedDownload,
     Window,
     download_verified,
@@ -57,6 +58,7 @@ NEVER = datetime(1970, 1, 1, tzinfo=timezone.utc)
 @dataclass
 class ImportSummary:
     """One import as a whole. `incomplete` says why the listing broke off, None when it did not.
+    `started_over` when the source no longer knew what had changed, and was listed whole.
 
     `problems` holds the first thousand; the table import_failures has all of them.
     """
@@ -65,6 +67,7 @@ class ImportSummary:
     problems: list[Problem] = field(default_factory=list)
     limited: bool = False
     incomplete: str | None = None
+    started_over: bool = False
 
     @property
     def counts(self) -> Counts:
@@ -118,6 +121,7 @@ class Importer:
         self._nul_allowed = database.is_sqlite
         self._started_at = datetime.now(timezone.utc)
         self._newest: datetime | None = None
+        self._reached: Reached | None = None
 
     def run(self) -> Iterator[str]:
         """Yields the key of each partition as soon as all of it is committed.
@@ -141,7 +145,7 @@ class Importer:
     def _import_listing(self) -> Iterator[str]:
         open_partitions = list(self.request.partitions)
         listed: deque[str] = deque()
-        listing = self._connector.list_documents(self.request.window)
+        listing = self._changes() if self.request.changes else self._documents()
         try:
             for batch in _batches(listing, LOOKUP_BATCH):
                 known = self._lookup(batch)
@@ -172,6 +176,13 @@ class Importer:
         if complete:
             yield from reversed(open_partitions)
             yield from (key for key in self.summary.partitions if key not in self.request.partitions)
+
+    def _documents(self) -> Iterator[ExternalDocument]:
+        return self._connector.list_documents(self.request.window)
+
+    def _changes(self) -> Iterator[ExternalDocument]:
+        self._reached = yield from self._connector.list_changes(self.request.checkpoint)
+        self.summary.started_over = self._reached.started_over
 
     def _notice(self, modified_at: datetime | None) -> None:
         if modified_at is not None and modified_at <= self._started_at:
@@ -357,6 +368,7 @@ class Importer:
     def _end(self) -> ImportEnd:
         window = self.request.window or Window()
         whole = [key for key in self.request.partitions if _covers(window, self._calendar.window([key]))]
+        changes_only = self.request.changes and self.request.checkpoint is not None
         return ImportEnd(
             status="limited"
             if self.summary.limited
@@ -364,9 +376,10 @@ class Importer:
             if self.summary.incomplete
             else "complete",
             error=self.summary.incomplete,
-            listed_until=self._listed_until(window),
+            listed_until=self._newest if changes_only else self._listed_until(window),
             # A document without a date moves with the present: only a listing of everything is sure to miss none.
-            whole_partitions=None if window == Window() else whole,
+            whole_partitions=[] if changes_only else None if window == Window() else whole,
+            checkpoint=self._reached.checkpoint if self._reached else None,
         )
 
     def _listed_until(self, window: Window) -> datetime | None:

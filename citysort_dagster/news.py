@@ -11,25 +11,27 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from citysort_dagster.installation import Installation
-from citysort_dagster.store import sync_log
+from citysort_dagster.store import checkpoints, sync_log
 from citysort_dagster.store.models import ImportFailure
-from connectors.base import Connector, ExternalDocument, Window
+from connectors.base import Connector, ExternalDocument, Reached, Window
 
 LOOKUP_BATCH = 500
 
 
 class News(NamedTuple):
     """The partitions with news, ascending. `whole` is False when there was no time to look at
-    everything: there may be more."""
+    everything: there may be more. `reached` is where a listing of changes has come to."""
 
     partitions: Sequence[str]
     whole: bool
+    reached: Reached | None = None
 
 
 def find_news(
     installation: Installation, source: str, connector: Connector, since: datetime | None, seconds: float
 ) -> News:
-    """Lists the source from `since` (UTC; None: all of it) and compares it with the sync log.
+    """Lists the source from `since` (UTC; None: all of it), or from its checkpoint where the connector
+    keeps one, and compares it with the sync log.
 
     Documents that are known to fail or to be refused are no news. Stops after `seconds`. Raises
     ConfigurationError and ListingIncomplete as the connector does.
@@ -37,13 +39,21 @@ def find_news(
     began = time.monotonic()
     found: set[str] = set()
     calendar = installation.calendar
-    listing = iter(connector.list_documents(Window(since, None)))
+    reached: Reached | None = None
+
+    def changes() -> Iterator[ExternalDocument]:
+        nonlocal reached
+        with installation.database.read() as connection:
+            checkpoint = checkpoints.load(connection, source)
+        reached = yield from connector.list_changes(checkpoint)
+
+    listing = changes() if connector.keeps_checkpoint else iter(connector.list_documents(Window(since, None)))
     while batch := list(islice(listing, LOOKUP_BATCH)):
         for document in _unknown(installation, source, batch):
             found.add(calendar.key_of(document.modified_at or datetime.now(timezone.utc)))
         if time.monotonic() - began > seconds:
             return News(sorted(found), whole=False)
-    return News(sorted(found), whole=True)
+    return News(sorted(found), whole=True, reached=reached)
 
 
 def _unknown(

@@ -20,6 +20,7 @@ from citysort_dagster.importer import Importer, ImportSummary
 from citysort_dagster.installation import Installation
 from citysort_dagster.instance import end_interrupted_imports
 from citysort_dagster.partitions import Calendar
+from citysort_dagster.reconcile import reconcile
 from citysort_dagster.run_overrides import OVERRIDE_TAG, OverrideGone, opened
 from citysort_dagster.secrets import SecretUnavailable
 from citysort_dagster.source_checks import check_source, source_check_specs
@@ -30,6 +31,7 @@ from citysort_dagster.source_configs import (
     get_source,
     known_source,
 )
+from citysort_dagster.store import checkpoints
 from citysort_dagster.store.database import DatabaseError
 from citysort_dagster.store.models import Document
 from connectors import connector_class
@@ -252,6 +254,10 @@ def _import(
         window, partitions = _narrow(config, source, connector, installation, calendar.window(keys), keys)
     except ValueError as error:
         raise _failure(source, str(error)) from None
+    overridden = OVERRIDE_TAG in context.run.tags
+    changes = config.refresh and connector.keeps_checkpoint and not overridden
+    with installation.database.read() as connection:
+        checkpoint = checkpoints.load(connection, source) if changes else None
     request = ImportRequest(
         source,
         context.run.run_id,
@@ -260,7 +266,9 @@ def _import(
         config.limit,
         config.reimport,
         configured_at,
-        overridden=OVERRIDE_TAG in context.run.tags,
+        overridden,
+        changes,
+        checkpoint,
     )
     importer = Importer(
         request, connector, installation.database, installation.files, calendar, on_progress.get()
@@ -287,6 +295,8 @@ def _import(
             "before were imported, the next import goes on from there"
         )
     totals = _totals(installation, source, summary.counts, time.monotonic() - began)
+    if summary.started_over and failure is None:
+        totals |= _reconciled(context, installation, source, connector)
     if complete:
         yield _materialization(source, context, installation, summary, complete[-1], totals)
     if failure is not None:
@@ -331,8 +341,8 @@ def _narrow(
     if config.limit is not None and config.limit < 1:
         raise ValueError(f"the limit is {config.limit}, it must be at least 1")
     if config.refresh:
-        if not connector.windowed:
-            # It lists everything anyway: documents that turn up with an old date are taken as well.
+        if not connector.windowed or connector.keeps_checkpoint:
+            # Whatever it lists is taken: documents that turn up with an old date as well.
             return None, partitions
         watermark = known_source(installation.database, source).watermark
         if watermark is None:
@@ -395,6 +405,21 @@ def _totals(installation: Installation, source: str, counts: Counts, seconds: fl
         "source_documents": documents,
         "source_bytes": int(size),
     }
+
+
+def _reconciled(
+    context: dg.AssetExecutionContext, installation: Installation, source: str, connector: Connector
+) -> dict[str, Any]:
+    """Marks what is gone, after the source no longer knew what had changed. Nothing else depends on it."""
+    try:
+        found = reconcile(installation.database, source, connector, context.run.run_id)
+        refusal = found.refusal
+    except (ConnectorError, DatabaseError) as error:
+        found, refusal = None, str(error)
+    if found is None or refusal is not None:
+        context.log.warning(f"Source {source}: it was listed whole, but not reconciled: {refusal}.")
+        return {"started_over": True}
+    return {"started_over": True, "run_gone": found.gone, "run_returned": found.returned}
 
 
 def _documents(installation: Installation, run_id: str, partition: str) -> dg.MetadataValue[Any]:

@@ -60,6 +60,20 @@ class ConnectorConfig(Base):
     updated_at: Mapped[datetime]
 
 
+class SourceCheckpoint(Base):
+    """Where the last complete listing of a source's changes came to, for connectors that know such a thing."""
+
+    __tablename__ = "source_checkpoints"
+
+    source: Mapped[str] = mapped_column(
+        sa.ForeignKey("connector_configs.name", ondelete="CASCADE"), primary_key=True
+    )
+    checkpoint: Mapped[str]
+    """The connector's own. No credential, but shown to nobody: it may hold links."""
+    configured_at: Mapped[datetime]
+    """`updated_at` of the source then: a source that was changed since has to be listed whole."""
+
+
 class SyncLogEntry(Base):
     """The newest imported version of each document of each source."""
 

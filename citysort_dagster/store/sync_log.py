@@ -124,7 +124,7 @@ def add_documents(connection: sa.Connection, documents: Sequence[Mapping[str, An
         }
         for document in documents
     ]
-    connection.execute(_upsert(connection, SyncLogEntry, ("source", "external_id")), entries)
+    connection.execute(upsert(connection, SyncLogEntry, ("source", "external_id")), entries)
     superseding = [document for document in documents if document["supersedes"]]
     if superseding:
         connection.execute(
@@ -207,7 +207,7 @@ def record_failures(connection: sa.Connection, source: str, run_id: str, failure
             "run_id": run_id,
         }
     if rows:
-        connection.execute(_upsert(connection, ImportFailure, ("source", "external_id")), list(rows.values()))
+        connection.execute(upsert(connection, ImportFailure, ("source", "external_id")), list(rows.values()))
 
 
 def _delay(attempts: int) -> timedelta:
@@ -301,7 +301,7 @@ def close_failures_not_listed(
 
 def save_import(connection: sa.Connection, row: Mapping[str, Any]) -> None:
     """Writes how an import stands."""
-    connection.execute(_upsert(connection, Import, ("run_id", "source")), [row])
+    connection.execute(upsert(connection, Import, ("run_id", "source")), [row])
 
 
 def running_imports(connection: sa.Connection) -> Sequence[str]:
@@ -362,7 +362,8 @@ def committed_paths(connection: sa.Connection, paths: Iterable[str]) -> set[str]
     return set(connection.execute(known).scalars())
 
 
-def _upsert(connection: sa.Connection, table: Any, keys: Sequence[str]) -> Any:
+def upsert(connection: sa.Connection, table: Any, keys: Sequence[str]) -> Any:
+    """An insert that writes over rows with the same keys."""
     dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     statement = dialect.insert(table)
     columns = {

@@ -16,8 +16,9 @@ from citysort_dagster.files import open_file_store
 from citysort_dagster.import_batch import ImportRequest
 from citysort_dagster.importer import Importer, ImportSummary
 from citysort_dagster.partitions import Calendar
+from citysort_dagster.store import checkpoints
 from citysort_dagster.store.database import Database
-from citysort_dagster.store.models import ConnectorConfig
+from citysort_dagster.store.models import ConnectorConfig, SourceCheckpoint
 from citysort_dagster.store.sync_log import now
 from citysort_dagster.verify import Disagreement, verify
 from connectors.base import Connector, Window
@@ -61,7 +62,31 @@ class City:
         request = ImportRequest(
             SOURCE, run_id or str(uuid.uuid4()), window, self.calendar.between(window), limit, reimport
         )
-        importer = Importer(request, connector or self.connector(), self.database, self.files, self.calendar)
+        return self._run(request, connector or self.connector())
+
+    def refresh(
+        self,
+        connector: Connector,
+        *,
+        limit: int | None = None,
+        run_id: str | None = None,
+        configured_at: datetime | None = None,
+    ) -> tuple[Sequence[str], ImportSummary]:
+        """The same for what has changed since the last complete refresh."""
+        request = ImportRequest(
+            SOURCE,
+            run_id or str(uuid.uuid4()),
+            None,
+            self.calendar.keys[-1:],
+            limit,
+            configured_at=configured_at,
+            changes=True,
+            checkpoint=self.checkpoint(),
+        )
+        return self._run(request, connector)
+
+    def _run(self, request: ImportRequest, connector: Connector) -> tuple[Sequence[str], ImportSummary]:
+        importer = Importer(request, connector, self.database, self.files, self.calendar)
         return list(importer.run()), importer.summary
 
     def rows(self, table: Any, *where: Any) -> Sequence[sa.Row[Any]]:
@@ -72,6 +97,13 @@ class City:
         (row,) = self.rows(ConnectorConfig.watermark, ConnectorConfig.name == SOURCE)
         found: datetime | None = row.watermark
         return found
+
+    def checkpoint(self) -> str | None:
+        with self.database.read() as connection:
+            return checkpoints.load(connection, SOURCE)
+
+    def forget_checkpoint(self) -> None:
+        self.database.write(lambda connection: connection.execute(sa.delete(SourceCheckpoint)))
 
     def disagreements(self) -> Sequence[Disagreement]:
         return list(verify(self.database, self.files))
