@@ -715,6 +715,7 @@ class SharePointSystem(SimulatedOne):
             "authority_url": self.site.url("login"),
             "graph_url": self.site.url(),
             "ca_file": str(self.site.ca_file),
+            "library_name": "Documents",
         }
 
     def _item(self, id: str) -> str:
