@@ -14,7 +14,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from email.message import Message
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -61,6 +61,7 @@ MARKUP_BYTES = 16_000_000
 ATTACHMENT_DEPTH = 3
 
 EMPTY = "The file is empty."
+PGP_MESSAGE = "-----BEGIN PGP MESSAGE-----"
 ENCRYPTED_MAIL = "The e-mail is encrypted: ask the sender for a readable copy."
 SCAN = "The document has no text layer (a scan or a picture): a person has to read it."
 NO_TEXT = "No text was found in the document."
@@ -307,7 +308,7 @@ def _outlook(data: bytes, media_type: str) -> _Content:
     for child in result.children or []:
         if child["result"].content.strip():
             texts.append(f"Attachment {child['path']}:\n{child['result'].content}")
-    return _Content("\n\n".join(texts))
+    return _Content("\n\n".join(texts), None, _sealed(texts))
 
 
 _OFFICE: dict[str, Callable[[bytes, str], _Content]] = {
@@ -354,7 +355,12 @@ def _mail(data: bytes, max_characters: int, depth: int) -> _Content:
             except Unreadable as error:
                 if error.worth_telling:
                     problem = problem or f"The attachment {name!r} needs a person: {error}"
-    return _Content("\n\n".join(texts), None, problem)
+    return _Content("\n\n".join(texts), None, problem or _sealed(texts))
+
+
+def _sealed(texts: Sequence[str]) -> str | None:
+    """What is in the way of a mail whose message, or attachment, is encrypted inside of it."""
+    return ENCRYPTED_MAIL if any(PGP_MESSAGE in text for text in texts) else None
 
 
 def _parts(message: Message) -> Iterator[Message]:

@@ -157,14 +157,14 @@ def eml(
     return message.as_bytes()
 
 
-def msg() -> bytes:
+def msg(body: str | None = None) -> bytes:
     """An Outlook message: https://learn.microsoft.com/openspecs/exchange_server_protocols/ms-oxmsg/"""
     streams = {"__properties_version1.0": bytes(32)}
     for tag, value in {
         "0037": TITLE,
         "0C1A": "Front Desk",
         "0C1F": "desk@city.example",
-        "1000": text(),
+        "1000": body or text(),
     }.items():
         streams[f"__substg1.0_{tag}001F"] = value.encode("utf-16-le")
     return compound_file(streams)

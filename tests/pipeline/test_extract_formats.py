@@ -204,6 +204,15 @@ def test_encrypted_mail(read: Read) -> None:
     assert read(mail, "mail.eml").problem == "The e-mail is encrypted: ask the sender for a readable copy."
 
 
+def test_mail_with_an_encrypted_message_in_it(read: Read) -> None:
+    sealed = "-----BEGIN PGP MESSAGE-----\n\nhIwDY32hYGCE8MkBA\n-----END PGP MESSAGE-----\n"
+    mail = f"From: a@b.example\nMIME-Version: 1.0\n\nRead this:\n{sealed}".encode()
+    for content, name in ((mail, "mail.eml"), (documents.msg(sealed), "mail.msg")):
+        found = read(content, name)
+        assert found.problem == "The e-mail is encrypted: ask the sender for a readable copy."
+        assert "hIwDY32hYGCE8MkBA" in found.text
+
+
 # What cannot be read
 
 
