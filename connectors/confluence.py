@@ -105,8 +105,7 @@ class Confluence(AtlassianConnector):
 
     def _documents(self, http: HttpSession, window: Window) -> Generator[ExternalDocument, None, None]:
         try:
-            spaces = self._wanted_spaces(http)
-            listing = self._listed(http, window, spaces)
+            listing = self._listed(http, window)
             first = next(listing, None)
         except RequestFailed as failure:
             if failure.status not in (404, 410):
@@ -131,16 +130,22 @@ class Confluence(AtlassianConnector):
 
     # The second version of the API.
 
-    def _listed(
-        self, http: HttpSession, window: Window, wanted: Mapping[str, Row]
-    ) -> Iterator[ExternalDocument]:
-        spaces, places = dict(wanted), dict[str, Row]()
+    def _listed(self, http: HttpSession, window: Window) -> Iterator[ExternalDocument]:
+        # A listing of everything tells of spaces that are not there, even when it is empty; a refresh
+        # does not ask before there is something new.
+        wanted = self._wanted_spaces(http) if window.start is None else None
+        spaces, places = dict(wanted or {}), dict[str, Row]()
         first = True
         for found in self._newest_first(http, window):
             if first and not found.all:
                 self._check_account(http)
             first = False
             ours = [row for row in found.included if self.include_blog_posts or not row.get("blogPostId")]
+            if not ours:
+                continue
+            if wanted is None:
+                wanted = self._wanted_spaces(http)
+                spaces |= wanted
             if len(places) > MOST_PAGES_HELD:
                 places.clear()
             self._look_up_pages(http, ours, places)
@@ -159,7 +164,7 @@ class Confluence(AtlassianConnector):
                 yield self._document(row, place)
 
     def _newest_first(self, http: HttpSession, window: Window) -> Iterator[_Listed]:
-        """Pages of attachments, until one lies before the window as a whole."""
+        """Pages of attachments, until half of one lies before the window."""
         params = {"limit": str(ROWS_PER_PAGE), "sort": "-modified-date"}
         for page in http.pages(f"{V2}/attachments", params, next_page=_next_page):
             found = rows(page.body, "results")
@@ -167,7 +172,8 @@ class Confluence(AtlassianConnector):
             included = [row for row, date in zip(found, dates, strict=True) if window.includes(date)]
             yield _Listed(found, included)
             # One row alone is no proof: it may be out of order.
-            if window.start is not None and dates and max(dates) < window.start:
+            older = dates[len(dates) // 2 :]
+            if window.start is not None and older and max(older) < window.start:
                 return
 
     def _look_up_pages(self, http: HttpSession, found: Iterable[Row], places: dict[str, Row]) -> None:

@@ -341,11 +341,26 @@ def test_the_refresh_of_an_unchanged_source(site: SimulatedConfluence) -> None:
     assert sum(site.requests.values()) <= 40 + 40 + 1
     later = Window(DAY + timedelta(hours=1), None)
     site.forget_requests()
-    assert listed(connector, later) == {}
-    assert site.requests == {"attachments": 1, "spaces": 1}
-    site.forget_requests()
-    assert listed(connect(site), later) == {}
-    assert site.requests == {"attachments": 1}
+    new = site.replace(next(iter(site.documents)), b"new")
+    later = Window(max(later.start or DAY, new.modified_at + timedelta(seconds=1)), None)
+    for either in (connector, connect(site)):
+        site.forget_requests()
+        assert listed(either, later) == {}
+        assert site.requests == {"attachments": 1}
+        # One document is new: what it hangs on, and in which space.
+        assert listed(either, Window(new.modified_at, None)).keys() == {new.id}
+        assert site.requests == {"attachments": 2, "pages": 1, "spaces": 1}
+
+
+def test_a_space_that_is_not_there_is_told_by_a_listing_of_everything_and_by_what_is_new(
+    site: SimulatedConfluence,
+) -> None:
+    fill(site)
+    connector = connect(site, space_key="NOTHING")
+    assert listed(connector, Window(DAY + timedelta(days=9), None)) == {}
+    for window in (None, Window(), Window(None, DAY - timedelta(days=9)), Window(DAY, None)):
+        with pytest.raises(ConfigurationError, match="has no space NOTHING"):
+            listed(connector, window)
 
 
 def test_the_cloud_id_is_asked_for_once_and_not_at_all_where_it_is_set(site: SimulatedConfluence) -> None:
