@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from sandbox import gcs, mariadb, postgresql, s3
+
+# The same examples in every run, however slow the machine.
+settings.register_profile("same every time", derandomize=True, deadline=None, database=None)
+settings.load_profile("same every time")
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from hypothesis import settings
 
 from citysort_dagster.cli import main
-
-settings.register_profile("same every time", derandomize=True, deadline=None, database=None)
-settings.load_profile("same every time")
 
 PROMISED = {0, 1, 2, 3}
 

@@ -72,13 +72,13 @@ def apply(installation: Installation, content: bytes) -> None:
     installation.run(["sources", "list", "--json"])
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(other_values(FULL))
 def test_sources_with_other_values(installation: Installation, data: Any) -> None:
     apply(installation, written(data))
 
 
-@settings(max_examples=100)
+@settings(max_examples=80)
 @given(st.one_of(slips(SOURCES), slips(written(FULL).decode())))
 def test_sources_with_slips(installation: Installation, content: bytes) -> None:
     apply(installation, content)

@@ -40,13 +40,13 @@ VALUES = st.one_of(
 )
 
 
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(st.dictionaries(st.sampled_from(NAMES), VALUES, min_size=1, max_size=2))
 def test_any_value_of_a_setting(installation: Installation, environment: dict[str, str]) -> None:
     installation.run(["sources", "list"], environment)
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(st.one_of(TEXT, st.sampled_from(["~nobody/x", "/dev/null", "/dev/null/x", "a" * 300, "/proc/x"])))
 def test_any_data_folder(installation: Installation, text: str) -> None:
     given_path = text if text.startswith(("/dev", "/proc", "~nobody")) else f"below/{text.replace('/', '_')}"
@@ -61,7 +61,7 @@ LINES = st.one_of(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(
     st.one_of(
         st.lists(LINES, max_size=4).map(lambda lines: "\n".join(lines).encode(errors="surrogatepass")),
