@@ -31,7 +31,7 @@ setup(
     ),
     package_data={
         "": ["*.yaml", "*.mako", "py.typed"],
-        "citysort_dagster.web": ["templates/*.html", "static/*"],
+        "citysort_dagster.web": ["templates/*.html", "static/*", "static/*/*"],
     },
     entry_points={
         "console_scripts": ["citysort = citysort_dagster.cli:main", "sandbox = sandbox.command:main"]
