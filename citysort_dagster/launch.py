@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from citysort_dagster.import_batch import Counts
 from citysort_dagster.installation import Installation, open_installation
 from citysort_dagster.instance import PROCESS_TAG, open_instance, this_process
+from citysort_dagster.run_overrides import OVERRIDE_TAG
 from citysort_dagster.source_configs import known_source
 from citysort_dagster.store import documents
 from citysort_dagster.store.models import AuditEvent, Import, ImportFailure
@@ -53,11 +54,14 @@ def import_source(
     date_to: date | None = None,
     limit: int | None = None,
     reimport: bool = False,
+    run_id: str | None = None,
+    override: str | None = None,
     on_progress: Callable[[Counts], None] = lambda counts: None,
     on_wait: Callable[[str], None] = lambda run_id: None,
 ) -> ImportOutcome:
     """Imports a source over the partitions that the dates (UTC, both inclusive) touch, in one run.
 
+    `run_id` is the id of the run, a new one by default; `override` that of a configuration for it.
     Waits while another import of the source is under way, calling `on_wait` with its run id once.
     Raises UnknownSource, and ConfigurationError for a source that is disabled or dates that cannot be.
     """
@@ -70,17 +74,11 @@ def import_source(
             raise ConfigurationError(
                 f"the source {name} is disabled; `citysort sources enable {name}` enables it"
             )
-        window = Window(_midnight(date_from), _midnight(date_to + timedelta(days=1)) if date_to else None)
-        if window.start and window.end and window.start >= window.end:
-            raise ConfigurationError(f"--from {date_from} is after --to {date_to}")
-        keys = installation.calendar.between(window)
-        config = {
-            "limit": limit,
-            "reimport": reimport,
-            "date_from": date_from.isoformat() if date_from else None,
-            "date_to": date_to.isoformat() if date_to else None,
-        }
+        keys, config = run_for_days(installation, date_from, date_to, limit, reimport)
         op = source_assets.asset_key(name).to_python_identifier()
+        tags = {**partition_range_tags(keys), SOURCE_TAG: name}
+        if override is not None:
+            tags[OVERRIDE_TAG] = override
         token = source_assets.on_progress.set(on_progress)
         try:
             with open_instance(installation.settings) as instance:
@@ -88,12 +86,36 @@ def import_source(
                 run_id, failure = _execute(
                     instance,
                     import_job_name(name),
-                    tags={**partition_range_tags(keys), SOURCE_TAG: name},
-                    run_config={"ops": {op: {"config": {k: v for k, v in config.items() if v is not None}}}},
+                    tags=tags,
+                    run_config={"ops": {op: {"config": config}}},
+                    run_id=run_id,
                 )
         finally:
             source_assets.on_progress.reset(token)
         return _outcome(installation, name, run_id, failure)
+
+
+def run_for_days(
+    installation: Installation,
+    date_from: date | None,
+    date_to: date | None,
+    limit: int | None,
+    reimport: bool = False,
+) -> tuple[Sequence[str], dict[str, Any]]:
+    """The partitions that the dates touch, and the configuration of a run that imports what lies between.
+
+    Raises ConfigurationError for dates that cannot be.
+    """
+    window = Window(_midnight(date_from), _midnight(date_to + timedelta(days=1)) if date_to else None)
+    if window.start and window.end and window.start >= window.end:
+        raise ConfigurationError(f"--from {date_from} is after --to {date_to}")
+    config = {
+        "limit": limit,
+        "reimport": reimport,
+        "date_from": date_from.isoformat() if date_from else None,
+        "date_to": date_to.isoformat() if date_to else None,
+    }
+    return installation.calendar.between(window), {k: v for k, v in config.items() if v is not None}
 
 
 def cancel_waiting_imports(installation: Installation, source: str) -> int:
@@ -178,6 +200,7 @@ def _execute(
     job_name: str,
     tags: Mapping[str, str],
     run_config: Mapping[str, Any] | None = None,
+    run_id: str | None = None,
 ) -> tuple[str, str | None]:
     """The id of the finished run, and the sentence of its failure if it failed."""
     from citysort_dagster.definitions import build_definitions
@@ -189,6 +212,7 @@ def _execute(
         run_config={**(run_config or {}), "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         tags={**tags, PROCESS_TAG: this_process()},
         raise_on_error=False,
+        run_id=run_id,
     )
     if result.success:
         return result.run_id, None

@@ -1,4 +1,5 @@
-"""Runs an installation: Dagster's webserver and daemon on workspace.yaml, as production does."""
+"""Runs an installation: Dagster's webserver and daemon on workspace.yaml, as production does, and the
+console beside them."""
 
 from __future__ import annotations
 
@@ -10,18 +11,21 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
 import requests
 
+from citysort_dagster import api_tokens
 from citysort_dagster.installation import open_installation
 from citysort_dagster.instance import PROJECT_ROOT, open_instance
 from citysort_dagster.reload import running_url
-from citysort_dagster.server_process import ServerError, ServerProcess
+from citysort_dagster.server_process import ServerError, ServerProcess, free_port
 from citysort_dagster.settings import Settings
 from citysort_dagster.source_assets import resource_key
 from citysort_dagster.source_configs import load_sources
+from citysort_dagster.web.loopback import is_loopback
 
 WATCH_SECONDS = 1.0
 
@@ -30,9 +34,10 @@ class UpError(Exception):
     """CitySort cannot run, or has stopped running, and why, in one sentence."""
 
 
-def run(settings: Settings, host: str, port: int) -> None:
+def run(settings: Settings, host: str, port: int, console_port: int | None = None) -> None:
     """Runs until Ctrl-C or SIGTERM, then stops all that it started.
 
+    The console is served at `console_port`; None: at the one after `port`, or any if that is taken.
     Raises UpError when it cannot start or one of its processes ends by itself.
     """
     stopped = threading.Event()
@@ -43,7 +48,7 @@ def run(settings: Settings, host: str, port: int) -> None:
     # A shell starts background jobs with SIGINT ignored: be told of it all the same.
     former = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with running(settings, host, port) as processes:
+        with running(settings, host, port, console_port) as processes:
             while not stopped.wait(WATCH_SECONDS):
                 for name, process in processes.items():
                     if process.has_ended():
@@ -55,19 +60,30 @@ def run(settings: Settings, host: str, port: int) -> None:
 
 
 @contextmanager
-def running(settings: Settings, host: str, port: int) -> Iterator[dict[str, ServerProcess]]:
-    """The webserver and the daemon, answering; both are stopped in the end. Raises UpError."""
-    check_can_run(settings, host, port)
+def running(
+    settings: Settings, host: str, port: int, console_port: int | None = None
+) -> Iterator[dict[str, ServerProcess]]:
+    """The webserver, the daemon and the console, answering; all are stopped in the end. Raises UpError."""
+    check_can_run(settings, host, port, console_port)
     # Both databases are there, and up to date, before several processes open them.
     with open_installation() as installation, open_instance(settings) as instance:
         for source in load_sources(installation.database):
             # Dagster learns of a pool from its first run, which is too late when two are launched at once.
             instance.event_log_storage.initialize_concurrency_limit_to_default(resource_key(source.name))
+        # Others may reach the Dagster UI as they always could; the console wants to know who they are.
+        known = any(token.revoked_at is None for token in api_tokens.tokens(installation.database))
+    console_host = host if known or is_loopback(host) else "127.0.0.1"
+    if console_port is None:
+        console_port = port + 1 if 0 < port < 65535 and is_free(console_host, port + 1) else free_port()
     workspace = ["-w", str(PROJECT_ROOT / "workspace.yaml")]
     programs = Path(sys.executable).parent
     commands: dict[str, list[str | Path]] = {
         "webserver": [programs / "dagster-webserver", "-h", host, "-p", str(port), *workspace],
         "daemon": [programs / "dagster-daemon", "run", *workspace],
+        "console": [
+            *(sys.executable, "-m", "citysort_dagster.cli"),
+            *("serve", "--host", console_host, "--port", str(console_port)),
+        ],
     }
     environment = {
         "DAGSTER_HOME": str(settings.dagster_home),
@@ -76,22 +92,23 @@ def running(settings: Settings, host: str, port: int) -> Iterator[dict[str, Serv
     }
     state = settings.data_dir / "up.json"
     processes: dict[str, ServerProcess] = {}
-    address = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104 - compared, not bound
+    dagster, console = address(host, port), address(console_host, console_port)
     try:
         for name, command in commands.items():
             log = settings.data_dir / f"{name}.log"
             log.touch(mode=0o600)
             processes[name] = ServerProcess(command, log, environment=environment)
         try:
-            processes["webserver"].wait_until(
-                lambda: requests.get(f"{address}/server_info", timeout=5).raise_for_status(),
-                requests.RequestException,
-                seconds=120,
-            )
+            for name, answering in (
+                ("webserver", f"{dagster}/server_info"),
+                ("console", f"{console}/api/health"),
+            ):
+                processes[name].wait_until(partial(_get, answering), requests.RequestException, seconds=120)
         except ServerError as error:
             raise UpError(str(error)) from None
-        state.write_text(json.dumps({"url": address, "pid": os.getpid()}))
-        print(f"CitySort is running: {address}  (Ctrl-C stops it)", file=sys.stderr)  # noqa: T201 - see above
+        state.write_text(json.dumps({"url": dagster, "console": console, "pid": os.getpid()}))
+        for line in (f"CitySort is running: {dagster}  (Ctrl-C stops it)", f"Its console: {console}"):
+            print(line, file=sys.stderr)  # noqa: T201 - see above
         yield processes
     finally:
         state.unlink(missing_ok=True)
@@ -99,16 +116,24 @@ def running(settings: Settings, host: str, port: int) -> Iterator[dict[str, Serv
             process.stop()
 
 
-def check_can_run(settings: Settings, host: str, port: int) -> None:
-    """Raises UpError when this installation is running already, or the port is taken."""
+def check_can_run(settings: Settings, host: str, port: int, console_port: int | None = None) -> None:
+    """Raises UpError when this installation is running already, or a port is taken."""
     url = running_url(settings)
     if url is not None:
         raise UpError(f"CitySort is running already for {settings.data_dir}, at {url}")
-    if not _is_free(host, port):
+    check_is_free(host, port)
+    if console_port is not None:
+        check_is_free(host, console_port)
+
+
+def check_is_free(host: str, port: int) -> None:
+    """Raises UpError when the port is taken."""
+    if not is_free(host, port):
         raise UpError(f"port {port} of {host} is taken: choose another one with --port")
 
 
-def _is_free(host: str, port: int) -> bool:
+def is_free(host: str, port: int) -> bool:
+    """Whether a server can listen there."""
     try:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -116,3 +141,12 @@ def _is_free(host: str, port: int) -> bool:
     except (OSError, UnicodeError, TypeError):  # the last two: a name that cannot be the name of a host
         return False
     return True
+
+
+def address(host: str, port: int) -> str:
+    """The address at which a person on this machine finds what listens there."""
+    return f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104 - compared, not bound
+
+
+def _get(url: str) -> None:
+    requests.get(url, timeout=5).raise_for_status()

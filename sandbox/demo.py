@@ -28,7 +28,7 @@ DOCUMENTS = 300
 CONTROL_FILE = "sandbox.json"
 
 
-def run(host: str, port: int, once: bool) -> None:
+def run(host: str, port: int, once: bool, console_port: int | None = None) -> None:
     """Starts the city's systems, imports them, takes the documents to the queues, prints what arrived
     where, and serves the UI until Ctrl-C unless `once`.
 
@@ -41,9 +41,12 @@ def run(host: str, port: int, once: bool) -> None:
     founded = _founding_day(folder)
     # The city is little more than a year old: partitions of the years before it would only take time.
     os.environ.setdefault("CITYSORT_PARTITIONS_START", f"{founded.year - 1}-01-01")
+    # The city's systems are on this machine: its sources can be configured in the console as well.
+    os.environ.setdefault("CITYSORT_ALLOWED_NETWORKS", "127.0.0.0/8, ::1/128")
+    os.environ.setdefault("CITYSORT_ALLOWED_FOLDER", str(folder))
     settings = load_settings()
     if not once:
-        up.check_can_run(settings, host, port)
+        up.check_can_run(settings, host, port, console_port)
     with city(folder, founded) as systems:
         sources = folder / "sources.yaml"
         with open_installation() as installation:
@@ -68,7 +71,7 @@ def run(host: str, port: int, once: bool) -> None:
         result(f"More: CITYSORT_DATA_DIR={_shown(settings.data_dir)} citysort documents list")
         if not once:
             result("See a new document arrive by itself: sandbox add resident_requests")
-            up.run(settings, host, port)
+            up.run(settings, host, port, console_port)
 
 
 def use_demo_folder() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import typer
 
+from citysort_dagster.api_tokens import TokenError
 from citysort_dagster.cli import (
     documents,
     failures,
@@ -20,6 +21,7 @@ from citysort_dagster.cli import (
     reconciliation,
     running,
     sources,
+    tokens,
     verification,
 )
 from citysort_dagster.cli.terminal import say
@@ -51,6 +53,8 @@ app.command("reconcile")(reconciliation.reconcile)
 app.add_typer(documents.app, name="documents")
 app.add_typer(failures.app, name="failures")
 app.command("verify")(verification.verify)
+app.command("serve")(running.serve)
+app.add_typer(tokens.app, name="token")
 app.command("up")(running.up)
 app.command("demo")(running.demo)
 
@@ -95,6 +99,7 @@ def _expected_errors() -> tuple[type[Exception], ...]:
         SettingsError,
         SourceUnchangeable,
         SourcesInvalid,
+        TokenError,
         UnknownDocument,
         UnknownSource,
         YamlError,
@@ -108,6 +113,10 @@ def _expected_errors() -> tuple[type[Exception], ...]:
         from citysort_dagster.up import UpError
 
         known.append(UpError)
+    if "citysort_dagster.web.serving" in sys.modules:
+        from citysort_dagster.web.serving import CannotServe
+
+        known.append(CannotServe)
     if "citysort_dagster.server_process" in sys.modules:
         from citysort_dagster.server_process import ServerError
 

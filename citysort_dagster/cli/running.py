@@ -6,22 +6,49 @@ from typing import Annotated
 
 import typer
 
+from citysort_dagster.cli.terminal import say
 from citysort_dagster.settings import load_settings
 
 Host = Annotated[str, typer.Option(help="The address to serve the UI on.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="The port to serve the UI on.")]
 
 
-def up(host: Host = "127.0.0.1", port: Port = 3000) -> None:
-    """Run schedules, sensors and the Dagster UI until Ctrl-C."""
+ConsolePort = Annotated[
+    int | None,
+    typer.Option(
+        "--console-port", min=1, max=65535, help="The port of the console; the next one by default."
+    ),
+]
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="The address to serve on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to serve on.")] = 8000,
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--name", help="A host name that it is reached by, through a reverse proxy say."),
+    ] = None,
+) -> None:
+    """Serve the console and the HTTP API until Ctrl-C."""
+    from citysort_dagster.up import address, check_is_free
+    from citysort_dagster.web.serving import serve as run
+
+    check_is_free(host, port)
+    say(f"the console is at {address(host, port)}  (Ctrl-C stops it)")
+    run(host, port, names or [])
+
+
+def up(host: Host = "127.0.0.1", port: Port = 3000, console_port: ConsolePort = None) -> None:
+    """Run schedules, sensors, the Dagster UI and the console until Ctrl-C."""
     from citysort_dagster.up import run
 
-    run(load_settings(), host, port)
+    run(load_settings(), host, port, console_port)
 
 
 def demo(
     host: Host = "127.0.0.1",
     port: Port = 3000,
+    console_port: ConsolePort = None,
     once: Annotated[bool, typer.Option("--once", help="End after the table, without the UI.")] = False,
 ) -> None:
     """Make a small demo city, import it, show what arrived where, and run until Ctrl-C."""
@@ -31,4 +58,4 @@ def demo(
         raise typer.BadParameter(
             f"the demo needs packages that are not installed ({error.name}): pip install 'citysort[demo]'"
         ) from None
-    run(host=host, port=port, once=once)
+    run(host=host, port=port, once=once, console_port=console_port)

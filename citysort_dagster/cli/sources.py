@@ -24,7 +24,6 @@ from citysort_dagster.reload import reload_definitions
 from citysort_dagster.source_configs import (
     SourceConfig,
     apply,
-    connector_for,
     known_source,
     load_sources,
     remove_source,
@@ -121,20 +120,10 @@ def show(name: Name, as_json: Json = False) -> None:
 @app.command()
 def test(name: Name, as_json: Json = False) -> None:
     """Connect to a source and say whether that works: exit code 0 or 1."""
-    from connectors.base import ConfigurationError, ConnectionStatus, unexpected
+    from citysort_dagster.connection import try_connection
 
     with open_installation() as installation:
-        source = known_source(installation.database, name)
-        try:
-            connector = connector_for(source, installation.settings)
-            try:
-                status = connector.test_connection()
-            finally:
-                connector.close()
-        except ConfigurationError as error:
-            status = ConnectionStatus(False, str(error))
-        except Exception as error:  # noqa: BLE001 - its text may hold anything, a secret too
-            status = ConnectionStatus(False, unexpected(error))
+        status = try_connection(known_source(installation.database, name), installation.settings)
     if as_json:
         print_json(status._asdict())
     else:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
+from starlette.concurrency import run_in_threadpool
 
 from citysort_dagster.installation import Installation
 from citysort_dagster.web.access import new_doorway
@@ -15,6 +17,7 @@ from citysort_dagster.web.console import review as review_pages
 from citysort_dagster.web.console import sign_in
 from citysort_dagster.web.console import sources as sources_pages
 from citysort_dagster.web.defences import Defences
+from citysort_dagster.web.dependencies import LazyInstance
 from citysort_dagster.web.problems import add_problem_handlers
 from citysort_dagster.web.templating import FOLDER
 
@@ -25,7 +28,15 @@ def create_app(installation: Installation, *, loopback: bool = True, hosts: Coll
     `loopback`: it listens on this machine alone. `hosts` are names that it is reached by otherwise,
     through a reverse proxy for instance; with any of them it counts as reachable from elsewhere.
     """
+    instance = LazyInstance(installation)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await run_in_threadpool(instance.close)
+
     app = FastAPI(
+        lifespan=lifespan,
         title="CitySort",
         description="Connect the systems a city's documents lie in, import them, look at them, review them.",
         version="1",
@@ -34,6 +45,7 @@ def create_app(installation: Installation, *, loopback: bool = True, hosts: Coll
         openapi_url=None,
     )
     app.state.installation = installation
+    app.state.instance = instance
     app.state.doorway = new_doorway(loopback and not hosts)
     add_problem_handlers(app)
     for router in (

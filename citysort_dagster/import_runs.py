@@ -1,0 +1,285 @@
+"""Imports launched by the console and the API: real Dagster runs, and how they stand.
+
+While `citysort up` runs, its daemon takes them from Dagster's queue, like all others. Else each runs
+in a process of its own, as an import of the command line does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timezone
+from typing import Any
+
+import dagster as dg
+import requests
+import sqlalchemy as sa
+
+from citysort_dagster.automation import (
+    SOURCE_TAG,
+    import_job_name,
+    imported_sources,
+    imports_under_way,
+    partition_range_tags,
+)
+from citysort_dagster.installation import Installation
+from citysort_dagster.instance import PROCESS_TAG, PROJECT_ROOT, unfinished_runs
+from citysort_dagster.launch import run_for_days
+from citysort_dagster.reload import CODE_LOCATION, running_url
+from citysort_dagster.run_overrides import OVERRIDE_TAG, drop_override, keep_override
+from citysort_dagster.source_assets import asset_key
+from citysort_dagster.source_configs import SourceConfig
+from citysort_dagster.store.models import Import, ImportFailure
+
+MOST_PROCESSES = 4
+"""As many runs at once as dagster.yaml allows."""
+LAUNCH_SECONDS = 90.0
+SHOWN_ERRORS = 100
+
+_LAUNCH = """mutation Launch($execution: ExecutionParams!) {
+  launchRun(executionParams: $execution) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+  }
+}"""
+
+
+class NotLaunched(Exception):
+    """An import could not be launched; one sentence. `busy` when it can be a little later."""
+
+    def __init__(self, sentence: str, busy: bool = False) -> None:
+        super().__init__(sentence)
+        self.busy = busy
+
+
+@dataclass(frozen=True)
+class ImportRun:
+    """How an import stands. `status` is queued, running, succeeded, failed or canceled; `message` says
+    why it failed or broke off; `errors` are the first documents that failed, each with external_id,
+    filename and reason. Times are UTC."""
+
+    run_id: str
+    source: str
+    status: str
+    limited: bool
+    listed: int
+    imported: int
+    skipped: int
+    failed: int
+    errors: Sequence[Mapping[str, str]]
+    message: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    dagster_url: str | None
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is over."""
+        return self.status in ("succeeded", "failed", "canceled")
+
+
+def launch_import(
+    installation: Installation,
+    instance: dg.DagsterInstance,
+    source: SourceConfig,
+    *,
+    override: Mapping[str, Any] | None = None,
+    limit: int | None = None,
+    date_from: date | None = None,
+    date_to: date | None = None,
+) -> str:
+    """Launches a run that imports the source, and returns its id.
+
+    `override` is a configuration for this run only, its secrets encrypted. Raises ConfigurationError
+    for dates that cannot be, NotLaunched, SecretUnavailable, DatabaseError.
+    """
+    if not source.enabled:
+        raise NotLaunched(f"The source {source.name} is disabled: enable it first.")
+    # A server runs for months: its calendar must not be that of when it started.
+    keys, config = run_for_days(replace(installation), date_from, date_to, limit)
+    kept = None
+    if override is not None:
+        kept = keep_override(installation.database, installation.settings, source.name, override)
+    try:
+        url = running_url(installation.settings)
+        if url is not None:
+            return _launch_in_dagster(url, source.name, keys, config, kept)
+        return _launch_process(installation, instance, source.name, config, kept)
+    except NotLaunched:
+        if kept is not None:
+            drop_override(installation.database, kept)
+        raise
+
+
+def import_run(installation: Installation, instance: dg.DagsterInstance, run_id: str) -> ImportRun | None:
+    """How the import of that run stands; None when it is no run that imports a source."""
+    run = instance.get_run_by_id(run_id)
+    with installation.database.read() as connection:
+        row = connection.execute(sa.select(Import).where(Import.run_id == run_id)).first()
+        errors = connection.execute(
+            sa.select(ImportFailure.external_id, ImportFailure.filename, ImportFailure.reason)
+            .where(ImportFailure.run_id == run_id, ImportFailure.refused.is_(False))
+            .order_by(ImportFailure.external_id)
+            .limit(SHOWN_ERRORS)
+        ).mappings()
+        listed = [dict(error) for error in errors]
+    sources = sorted(imported_sources(run)) if run is not None else []
+    if row is None and not sources:
+        return None
+    status = _status(run, row)
+    message = row.error if row is not None else None
+    if status == "failed" and run is not None:
+        message = failure_of(instance, run_id) or message
+    url = running_url(installation.settings)
+    return ImportRun(
+        run_id,
+        row.source if row is not None else sources[0],
+        status,
+        limited=row is not None and row.status == "limited",
+        listed=row.listed if row is not None else 0,
+        imported=row.imported if row is not None else 0,
+        skipped=row.skipped if row is not None else 0,
+        failed=row.failed if row is not None else 0,
+        errors=listed,
+        message=message,
+        started_at=row.started_at if row is not None else None,
+        finished_at=row.finished_at if row is not None else _ended_at(instance, run_id),
+        dagster_url=f"{url}/runs/{run_id}" if url and run is not None else None,
+    )
+
+
+def failure_of(instance: dg.DagsterInstance, run_id: str) -> str | None:
+    """Why a run failed, in one sentence, None when it did not say."""
+    for record in instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records:
+        event = record.event_log_entry.dagster_event
+        failure = event.step_failure_data if event is not None else None
+        if failure is None:
+            continue
+        if failure.user_failure_data is not None and failure.user_failure_data.description:
+            return str(failure.user_failure_data.description)
+        if failure.error is not None:
+            return f"Unexpected {failure.error.cls_name}: the run's log in Dagster has the details."
+    return None
+
+
+def _status(run: dg.DagsterRun | None, row: Any) -> str:
+    if run is None:  # Dagster has forgotten it, the documents database never does
+        return "succeeded" if row.status in ("complete", "limited") else "failed"
+    if run.status == dg.DagsterRunStatus.SUCCESS:
+        return "succeeded"
+    if run.status == dg.DagsterRunStatus.FAILURE:
+        return "failed"
+    if run.status == dg.DagsterRunStatus.CANCELED:
+        return "canceled"
+    return "running" if run.status == dg.DagsterRunStatus.STARTED else "queued"
+
+
+def _ended_at(instance: dg.DagsterInstance, run_id: str) -> datetime | None:
+    record = instance.get_run_record_by_id(run_id)
+    if record is None or record.end_time is None:
+        return None
+    return datetime.fromtimestamp(record.end_time, timezone.utc)
+
+
+def _launch_in_dagster(
+    url: str, source: str, keys: Sequence[str], config: Mapping[str, Any], override: str | None
+) -> str:
+    """https://docs.dagster.io/api/graphql"""
+    tags = {**partition_range_tags(keys), SOURCE_TAG: source}
+    if override is not None:
+        tags[OVERRIDE_TAG] = override
+    execution = {
+        "selector": {
+            "repositoryLocationName": CODE_LOCATION,
+            "repositoryName": "__repository__",
+            "jobName": import_job_name(source),
+        },
+        "mode": "default",
+        "runConfigData": {"ops": {asset_key(source).to_python_identifier(): {"config": config}}},
+        "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
+    }
+    try:
+        with requests.Session() as session:
+            session.trust_env = False  # neither proxies nor .netrc have a part in this
+            response = session.post(
+                f"{url}/graphql",
+                json={"query": _LAUNCH, "variables": {"execution": execution}},
+                timeout=(2, 60),
+                allow_redirects=False,
+            )
+            response.raise_for_status()
+            answer = response.json()["data"]["launchRun"]
+            outcome = str(answer["__typename"])
+            if outcome == "LaunchRunSuccess":
+                return str(answer["run"]["runId"])
+    except (requests.RequestException, ValueError, KeyError, TypeError) as error:
+        raise NotLaunched(
+            f"Dagster at {url} did not launch the import ({type(error).__name__}): see whether it runs.",
+            busy=True,
+        ) from None
+    raise NotLaunched(
+        f"Dagster at {url} did not launch the import ({outcome}): reload its code location there, or restart it."
+    )
+
+
+def _launch_process(
+    installation: Installation,
+    instance: dg.DagsterInstance,
+    source: str,
+    config: Mapping[str, Any],
+    override: str | None,
+) -> str:
+    others = imports_under_way(instance, source)
+    if others:
+        raise NotLaunched(
+            f"An import of {source} is under way (run {others[0].run_id}): wait until it is over.", busy=True
+        )
+    if sum(PROCESS_TAG in run.tags for run in unfinished_runs(instance)) >= MOST_PROCESSES:
+        raise NotLaunched("As many imports as may be at once are under way: try again later.", busy=True)
+    order = {
+        "source": source,
+        "run_id": str(uuid.uuid4()),
+        "limit": config.get("limit"),
+        "date_from": config.get("date_from"),
+        "date_to": config.get("date_to"),
+        "override": override,
+    }
+    process = _start(installation, json.dumps(order).encode())
+    deadline = time.monotonic() + LAUNCH_SECONDS
+    while instance.get_run_by_id(str(order["run_id"])) is None:
+        if process.poll() is not None and instance.get_run_by_id(str(order["run_id"])) is None:
+            raise NotLaunched(
+                f"The import ended before it began (exit code {process.returncode}):"
+                f" see {installation.settings.data_dir / 'imports.log'}."
+            )
+        if time.monotonic() > deadline:
+            process.terminate()
+            raise NotLaunched("The import did not begin in time: try again later.", busy=True)
+        time.sleep(0.1)
+    return str(order["run_id"])
+
+
+def _start(installation: Installation, order: bytes) -> subprocess.Popen[bytes]:
+    path = os.pathsep.join(filter(None, (str(PROJECT_ROOT), os.environ.get("PYTHONPATH", ""))))
+    with (installation.settings.data_dir / "imports.log").open("ab") as log:
+        # A session of its own: what has begun is brought to its end, also when the server is stopped.
+        process = subprocess.Popen(
+            [sys.executable, "-m", "citysort_dagster.import_process"],
+            env={**os.environ, "CITYSORT_DATA_DIR": str(installation.settings.data_dir), "PYTHONPATH": path},
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    assert process.stdin is not None
+    process.stdin.write(order)
+    process.stdin.close()
+    threading.Thread(target=process.wait, name=f"import {process.pid}", daemon=True).start()
+    return process
