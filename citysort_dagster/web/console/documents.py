@@ -81,7 +81,7 @@ def show_documents(
         count=_counted(count, bool(any(asked[name] for name in FILTERS if name != "all"))),
         sources=[(name, name) for name in source_names(installation.database)],
         departments=[(name, name) for name in departments(rules)],
-        types=[(name, _label(name)) for name in rules.document_types],
+        types=list(rules.document_types),
         statuses=list(STATUSES.items()),
         dagster_url=running_url(installation.settings),
     )
@@ -150,10 +150,6 @@ def safe_link(address: str | None) -> str | None:
         if address and parts.scheme in ("http", "https")
         else None
     )
-
-
-def _label(name: str) -> str:
-    return name.replace("_", " ").capitalize()
 
 
 def _counted(count: int, filtered: bool) -> str:
