@@ -6,9 +6,10 @@ import base64
 import json
 import os
 import re
+import time
 import zlib
-from collections.abc import Iterator, Mapping
-from datetime import timezone
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO
@@ -16,8 +17,10 @@ from urllib.parse import quote
 
 from dateutil.parser import isoparse
 from pydantic import Field, PrivateAttr, model_validator
+from requests import PreparedRequest, Response
+from requests.adapters import BaseAdapter
 
-from connectors.addresses import OutOfReach, Reach, adapter_within
+from connectors.addresses import OutOfReach, adapter_within
 from connectors.base import (
     ConfigurationError,
     ConnectionStatus,
@@ -30,7 +33,7 @@ from connectors.base import (
     Window,
     secret,
 )
-from connectors.http import check_url
+from connectors.http import LONGEST_WAIT, THROTTLED, Budget, check_url, wait_asked_for
 
 GOOGLE = "https://storage.googleapis.com"
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_only"
@@ -48,6 +51,7 @@ PATIENCE = 60.0
 BODY_ATTEMPTS = 4
 """How often a body that breaks off after that time is taken up again."""
 TEST_PATIENCE = 5.0
+LONGEST_WAIT_OF_A_TEST = 5.0
 PIECE_BYTES = 1_000_000
 
 
@@ -79,6 +83,7 @@ class GoogleCloudStorage(Connector):
         default=False, description="Have project_id pay for reading from a requester-pays bucket."
     )
 
+    _longest_wait: float = PrivateAttr(default=LONGEST_WAIT)
     _made: Any = PrivateAttr(default=None)
     _making: Any = PrivateAttr(default_factory=Lock)
 
@@ -102,6 +107,13 @@ class GoogleCloudStorage(Connector):
 
     def test_connection(self) -> ConnectionStatus:
         """Lists one object and asks for it: the right to list does not include the right to read."""
+        self._longest_wait = LONGEST_WAIT_OF_A_TEST
+        try:
+            return self._tested()
+        finally:
+            self._longest_wait = LONGEST_WAIT
+
+    def _tested(self) -> ConnectionStatus:
         try:
             rows = next(self._pages(1, TEST_PATIENCE), [])
             for row in rows:
@@ -268,7 +280,7 @@ class GoogleCloudStorage(Connector):
         return storage.Client(
             project=self.project_id or None,
             credentials=credentials,
-            _http=_session(credentials, self.concurrency, self._reach, bool(self.service_account_key)),
+            _http=self._session(credentials),
             # Named here, so that STORAGE_EMULATOR_HOST and what the key says of it count for nothing.
             client_options={"api_endpoint": endpoint, "universe_domain": credentials.universe_domain},
         )
@@ -292,6 +304,28 @@ class GoogleCloudStorage(Connector):
         else:
             found, _ = google.auth.default(scopes=[SCOPE])
         return _renewed(found)
+
+    def _session(self, credentials: Any) -> Any:
+        """One session for all threads, and one budget: where one is told to wait, all do."""
+        import requests
+        from google.auth.credentials import AnonymousCredentials
+        from google.auth.transport.requests import AuthorizedSession, Request
+
+        for_tokens = requests.Session()
+        renewed = () if isinstance(credentials, AnonymousCredentials) else (401,)
+        session = AuthorizedSession(credentials, renewed, auth_request=Request(for_tokens))
+        for each in (session, for_tokens):
+            each.max_redirects = 0
+            each.auth = _as_it_is
+        in_flight = self.concurrency + 1
+        budget = Budget(in_flight, per_minute=None)
+        for scheme in ("https://", "http://"):
+            within = adapter_within(self._reach, in_flight)
+            session.mount(scheme, _Budgeted(within, budget, lambda: self._longest_wait))
+            if self.service_account_key:
+                # The key says where tokens are had; without one it is the cloud's metadata service.
+                for_tokens.mount(scheme, adapter_within(self._reach, 1))
+        return session
 
     def close(self) -> None:
         with self._making:
@@ -318,6 +352,8 @@ class GoogleCloudStorage(Connector):
         error = _cause(error)
         if isinstance(error, OutOfReach):
             return f"{where} is not asked: {error}"
+        if isinstance(error, _AskedToWait):
+            return f"{where} takes no more requests before {error.until:%Y-%m-%d %H:%M} UTC: start again then"
         if status := _status(error):
             return f"{where} {self._refusal(status, _said(error), permission)}"
         if isinstance(error, auth.GoogleAuthError):
@@ -384,6 +420,41 @@ class GoogleCloudStorage(Connector):
 
 class _NotAListing(Exception):
     """The answer is not what a listing looks like."""
+
+
+class _AskedToWait(Exception):
+    """For longer than a run should sleep."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.until = datetime.fromtimestamp(time.time() + seconds, timezone.utc)
+
+
+class _Budgeted(BaseAdapter):
+    """Sends requests when the budget has a place; an answer of 429 or 503 closes it for as long as its
+    Retry-After says. https://cloud.google.com/storage/docs/retry-strategy"""
+
+    def __init__(self, adapter: BaseAdapter, budget: Budget, longest_wait: Callable[[], float]) -> None:
+        super().__init__()
+        self._adapter = adapter
+        self._budget = budget
+        self._longest_wait = longest_wait
+
+    def send(self, request: PreparedRequest, *arguments: Any, **options: Any) -> Response:
+        with self._budget.turn() as turn:
+            answer = self._adapter.send(request, *arguments, **options)
+            if answer.status_code not in THROTTLED:
+                self._budget.succeeded()
+                return answer
+            wait = wait_asked_for(answer.headers)
+            if wait is not None and wait > self._longest_wait():
+                answer.close()
+                raise _AskedToWait(wait)
+            self._budget.close(turn, wait)
+            return answer
+
+    def close(self) -> None:
+        self._adapter.close()
 
 
 class _StoredBytes:
@@ -509,24 +580,6 @@ def _renewed(source: Any) -> Any:
     return Renewed()
 
 
-def _session(credentials: Any, connections: int, reach: Reach, keyed: bool) -> Any:
-    import requests
-    from google.auth.credentials import AnonymousCredentials
-    from google.auth.transport.requests import AuthorizedSession, Request
-
-    for_tokens = requests.Session()
-    renewed = () if isinstance(credentials, AnonymousCredentials) else (401,)
-    session = AuthorizedSession(credentials, renewed, auth_request=Request(for_tokens))
-    for each in (session, for_tokens):
-        each.max_redirects = 0
-        each.auth = _as_it_is
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, adapter_within(reach, connections + 1))
-        if keyed:  # a key says where tokens are had; without one it is the cloud's metadata service
-            for_tokens.mount(scheme, adapter_within(reach, 1))
-    return session
-
-
 def _as_it_is(request: Any) -> Any:
     """Keeps requests from putting credentials of a .netrc file in."""
     return request
@@ -551,6 +604,7 @@ def _vendor_errors() -> tuple[type[Exception], ...]:
         requests.RequestException,
         HTTPError,
         OutOfReach,
+        _AskedToWait,
         _NotAListing,
     )
 
@@ -588,5 +642,5 @@ def _is_passing(error: Exception) -> bool:
         return status in (408, 429) or status >= 500
     if isinstance(error, RefreshError):
         return bool(error.retryable)
-    passing = requests.ConnectionError, requests.Timeout, HTTPError, TransportError
+    passing = requests.ConnectionError, requests.Timeout, HTTPError, TransportError, _AskedToWait
     return isinstance(error, passing) and not isinstance(error, requests.exceptions.SSLError)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -29,7 +30,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage  # type: ignore[import-untyped]
 
-from connectors import get_connector, google_cloud_storage
+from connectors import get_connector, google_cloud_storage, http
 from connectors.base import (
     ConfigurationError,
     DownloadFailed,
@@ -59,6 +60,7 @@ def nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path / "gcloud"))
     monkeypatch.setenv("NO_GCE_CHECK", "true")
     monkeypatch.setattr(google_cloud_storage, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(http, "FIRST_PAUSE", 0.01)
 
 
 @pytest.fixture
@@ -555,6 +557,74 @@ def test_throttling_and_passing_failures_are_waited_out(
     assert len(statuses) == 6
     statuses.append(429)
     assert content(connector, document) == b"arrived"
+
+
+class Throttling:
+    """Refuses the first requests, and notes which come before the time is over that it named."""
+
+    def __init__(self, count: int, retry_after: Callable[[], str], seconds: float) -> None:
+        self._left = count
+        self._retry_after = retry_after
+        self._seconds = seconds
+        self._opens_at = 0.0
+        self._lock = threading.Lock()
+        self.too_early = 0
+
+    def __call__(self, exchange: Exchange) -> None:
+        with self._lock:
+            if not self._left:
+                self.too_early += time.monotonic() < self._opens_at
+                return
+            self._left -= 1
+            json_answer(exchange, 429, google_error(429, CANARY, "rateLimitExceeded"))
+            exchange.answer_headers["retry-after"] = self._retry_after()
+            time.sleep(0.05)  # a server that takes its time: the refusals come one after the other
+            self._opens_at = time.monotonic() + self._seconds
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "seconds"),
+    [
+        (lambda: "1", 1),
+        (lambda: format_datetime(datetime.now(timezone.utc) + timedelta(seconds=3), usegmt=True), 1),
+    ],
+    ids=["seconds", "date"],
+)
+def test_a_server_that_asks_to_wait_is_left_alone_for_that_time(
+    gcs_server: GCSServer, bucket: str, google: Google, retry_after: Callable[[], str], seconds: float
+) -> None:
+    put(gcs_server, bucket, "a.txt")
+    google.before = throttling = Throttling(1, retry_after, seconds)
+    assert only(connect(google, bucket)).filename == "a.txt"
+    assert throttling.too_early == 0
+
+
+def test_when_one_thread_is_asked_to_wait_all_of_them_do(
+    gcs_server: GCSServer, bucket: str, google: Google
+) -> None:
+    for number in range(4):
+        put(gcs_server, bucket, f"{number}.txt")
+    connector = connect(google, bucket, concurrency=4)
+    documents = list(connector.list_documents())
+    google.before = throttling = Throttling(4, lambda: "1", 1)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda one: content(connector, one), documents)) == [b"content"] * 4
+    assert throttling.too_early == 0
+
+
+def test_nobody_sleeps_for_hours(gcs_server: GCSServer, bucket: str, google: Google) -> None:
+    put(gcs_server, bucket, "a.txt")
+    connector = connect(google, bucket)
+    document = only(connector)
+    google.before = Throttling(3, lambda: "7200", 0)
+    with pytest.raises(ListingIncomplete, match=r"takes no more requests before .* UTC"):
+        list(connector.list_documents())
+    with pytest.raises(DownloadFailed, match=r"takes no more requests before .* UTC"):
+        content(connector, document)
+    assert "takes no more requests before" in connector.test_connection().message
+    google.before = Throttling(1, lambda: "30", 0)
+    assert "takes no more requests before" in connector.test_connection().message
+    assert content(connector, document) == b"content"
 
 
 # Credentials and settings
