@@ -46,6 +46,7 @@ def create_app(installation: Installation, *, loopback: bool = True, hosts: Coll
     )
     app.state.installation = installation
     app.state.instance = instance
+    app.state.sign_in_attempts = sign_in.Attempts()
     app.state.doorway = new_doorway(loopback and not hosts)
     add_problem_handlers(app)
     for router in (
