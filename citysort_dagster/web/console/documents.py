@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote, urlencode, urlsplit
 
 from fastapi import APIRouter, Form, Request
@@ -157,7 +157,7 @@ def _counted(count: int, filtered: bool) -> str:
     return f"{number} {'document' if count == 1 else 'documents'}{' found' if filtered else ''}"
 
 
-def _day(asked: Mapping[str, Any], name: str, errors: dict[str, str]) -> date | None:
+def _day(asked: dict[str, str], name: str, errors: dict[str, str]) -> date | None:
     if not asked[name]:
         return None
     try:
@@ -165,6 +165,7 @@ def _day(asked: Mapping[str, Any], name: str, errors: dict[str, str]) -> date | 
     except ValueError:
         day = None
     if day is None or not 1900 <= day.year < 3000:
-        errors[name] = "This is not a date like 2026-05-31."
+        errors[name] = f"{asked[name]} is not a date like 2026-05-31."
+        asked[name] = ""
         return None
     return day

@@ -17,7 +17,7 @@ from citysort_dagster.web.app import create_app
 def served(installation: Installation) -> Iterator[str]:
     """The address of a running server."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(create_app(installation), log_level="critical", lifespan="off")
+        config = uvicorn.Config(create_app(installation), log_level="critical")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,15 @@ class Town:
             ).scalar_one()
 
     def process(self) -> None:
-        """Runs the assets of the ingestion pipeline over all partitions."""
+        """Runs the assets of the ingestion pipeline over all partitions.
+
+        In a thread of its own: where a browser is controlled from, an event loop runs, and Dagster
+        wants to run one itself.
+        """
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(self._process).result()
+
+    def _process(self) -> None:
         calendar = Calendar("monthly", START)
         ran = dg.materialize(
             build_ingestion_assets(calendar.definition(), []),
