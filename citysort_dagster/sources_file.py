@@ -319,7 +319,7 @@ class _Reader:
                 if key in unknown or (not key and unknown - set(secret_fields)):
                     continue  # a placeholder stands there: the real value is judged when it is used
                 if key and key not in values:
-                    self.report((*at, "config"), f"the setting {key} of {cls.connector_type} is missing")
+                    self.report((*at, "config", key), f"the setting {key} of {cls.connector_type} is missing")
                     continue
                 message = secrets.without(fault["msg"].removeprefix("Value error, "), hidden)
                 where = (*at, "config", key) if key else at
