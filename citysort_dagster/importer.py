@@ -6,10 +6,11 @@ happens exactly once. Knows no single connector and nothing of Dagster.
 
 from __future__ import annotations
 
+import gc
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import partial
@@ -131,7 +132,7 @@ class Importer:
         Raises ConfigurationError when the source's settings cannot work, DatabaseError when the
         documents database stays out of reach; the next import then completes.
         """
-        with Staging(self._files) as self._staging:
+        with _garbage_frozen(), Staging(self._files) as self._staging:
             self._staging.sweep_dead(self._files, self._committed_paths)
             with ThreadPoolExecutor(self._connector.concurrency, "download") as self._pool:
                 try:
@@ -391,6 +392,17 @@ class Importer:
         if window.end is not None and window.end <= self._started_at - CLOCKS_AGREE_WITHIN:
             return window.end
         return self._newest or (NEVER if window.start is None else None)
+
+
+@contextmanager
+def _garbage_frozen() -> Iterator[None]:
+    """Spares Python's garbage collector what was there before: looking through all of Dagster again
+    and again takes a third of the time of an import that finds little new."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _covers(window: Window, partition: Window) -> bool:

@@ -163,6 +163,7 @@ class AmazonS3(Connector):
             next_page = ahead.submit(self._page, {})
             token: str | None = None
             seen: set[str] = set()
+            source_url: Callable[[str], str] | None = None
             while True:
                 try:
                     page = next_page.result()
@@ -175,8 +176,9 @@ class AmazonS3(Connector):
                 is_last = not page.get("IsTruncated")
                 if token and token not in seen and not is_last:
                     next_page = ahead.submit(self._page, {"ContinuationToken": token})
+                source_url = source_url or self._source_url()
                 for entry in page.get("Contents", []):
-                    document = self._document(entry)
+                    document = self._document(entry, source_url)
                     if document is not None and (window is None or window.includes(document.modified_at)):
                         yield document
                 if is_last:
@@ -203,7 +205,7 @@ class AmazonS3(Connector):
             raise ResponseParserError
         return page
 
-    def _document(self, entry: ObjectTypeDef) -> ExternalDocument | None:
+    def _document(self, entry: ObjectTypeDef, source_url: Callable[[str], str]) -> ExternalDocument | None:
         key, size = entry["Key"], entry["Size"]
         if key.endswith("/") and not size:
             return None  # what consoles make to show an empty folder
@@ -215,21 +217,21 @@ class AmazonS3(Connector):
             filename=key.rstrip("/").rpartition("/")[2] or key,
             modified_at=entry["LastModified"].astimezone(timezone.utc),
             size=size,
-            source_url=self._source_url(key),
+            source_url=source_url(key),
             metadata={"bucket": self.bucket_name, "key": key, "storage_class": storage_class},
             not_imported=_archived(entry),
         )
 
-    def _source_url(self, key: str) -> str:
+    def _source_url(self) -> Callable[[str], str]:
+        """What makes the address of an object from its key."""
         if self.endpoint_url:
-            return f"{self.endpoint_url.rstrip('/')}/{self.bucket_name}/{quote(key)}"
+            folder = f"{self.endpoint_url.rstrip('/')}/{self.bucket_name}/"
+            return lambda key: folder + quote(key)
         meta = self._client().meta
         console = CONSOLES.get(meta.partition, "console.aws.amazon.com")
         region = meta.region_name
-        return (
-            f"https://{region}.{console}/s3/object/{self.bucket_name}"
-            f"?region={region}&prefix={quote(key, safe='')}"
-        )
+        page = f"https://{region}.{console}/s3/object/{self.bucket_name}?region={region}&prefix="
+        return lambda key: page + quote(key, safe="")
 
     def download_document(self, document: ExternalDocument, into: BinaryIO) -> Download:
         """Reads the object if it still has the listed ETag; where reading breaks off, it goes on from there.
@@ -248,6 +250,7 @@ class AmazonS3(Connector):
             return Download(content_type=_content_type(said), size=len(content))
         written = 0
         md5 = hashlib.md5(usedforsecurity=False)
+        may_be_md5 = _MD5.fullmatch(etag)
         for _ in range(BODY_ATTEMPTS):
             try:
                 answer = self._get(key, etag, written)
@@ -257,7 +260,8 @@ class AmazonS3(Connector):
             try:
                 for piece in _pieces(body):
                     into.write(piece)
-                    md5.update(piece)
+                    if may_be_md5:
+                        md5.update(piece)
                     written += len(piece)
             except _BrokenOff:
                 continue

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 
@@ -13,10 +14,15 @@ from psycopg.types.datetime import DateLoader, TimestampLoader, TimestamptzLoade
 from pydantic import Field
 
 from connectors.base import secret
-from connectors.sql import Column, HostName, SQLConnector, Trouble
+from connectors.sql import Column, HostName, Plan, SQLConnector, Trouble
 
 # Type numbers of pg_type.dat, https://github.com/postgres/postgres/blob/master/src/include/catalog/pg_type.dat.
 _BYTEA, _DATE, _TIMESTAMP, _TIMESTAMPTZ = 17, 1082, 1114, 1184
+_BOOL, _INT8, _INT2, _INT4, _TEXT, _BPCHAR, _VARCHAR, _UUID = 16, 20, 21, 23, 25, 1042, 1043, 2950
+_SAME_IN_BINARY = frozenset(
+    (_BOOL, _BYTEA, _INT8, _INT2, _INT4, _TEXT, _BPCHAR, _VARCHAR, _DATE, _TIMESTAMP, _TIMESTAMPTZ, _UUID)
+)
+"""Types whose values psycopg makes the same of, whether they come as text or in binary."""
 _HARMLESS = {"random", "random_normal", "clock_timestamp", "timeofday", "gen_random_uuid", "uuid_generate_v4"}
 
 
@@ -67,7 +73,15 @@ class PostgreSQL(SQLConnector):
             hide_parameters=True,
         )
         sa.event.listen(engine, "connect", self._set_up)
+        sa.event.listen(engine, "before_cursor_execute", _ask_for_binary)
         return engine
+
+    def _make_plan(self, types: Mapping[str, Any]) -> Plan:
+        plan = super()._make_plan(types)
+        if not set(types.values()) <= _SAME_IN_BINARY:
+            return plan
+        # As text, bytes are written in hexadecimal digits and read back, which takes longer than all else.
+        return replace(plan, one=plan.one.execution_options(**_IN_BINARY))
 
     def _set_up(self, connection: psycopg.Connection, _record: object) -> None:
         connection.autocommit = True
@@ -166,6 +180,23 @@ class PostgreSQL(SQLConnector):
         if any(words in message for words in ("connection failed", "failed to resolve", "timeout expired")):
             return Trouble(f"no connection ({reason}): check host and port, and that the server runs", False)
         return Trouble(f"the connection broke off ({reason})", False)
+
+
+_IN_BINARY = {"citysort_in_binary": True}
+
+
+def _ask_for_binary(
+    connection: sa.Connection,
+    cursor: psycopg.Cursor,
+    _statement: str,
+    _parameters: object,
+    context: sa.ExecutionContext | None,
+    _many: bool,
+) -> None:
+    """https://www.psycopg.org/psycopg3/docs/api/cursors.html#psycopg.Cursor.format"""
+    options = context.execution_options if context is not None else {}
+    if _IN_BINARY.items() <= options.items():
+        cursor.format = psycopg.pq.Format.BINARY
 
 
 class _Timestamp(TimestampLoader):

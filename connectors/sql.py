@@ -90,9 +90,10 @@ class _Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """The statements made for the columns that the query turned out to have."""
+class Plan:
+    """The statements made for the columns that the query turned out to have, and where its rows are."""
 
+    address: str
     id: Column
     modified: Column | None
     zone: tzinfo
@@ -140,8 +141,12 @@ class SQLConnector(Connector):
         default=300, ge=1, description="Seconds that the database may work on one statement."
     )
 
+    concurrency: int = Field(
+        default=2, ge=1, le=64, description="Downloads under way at once; more only take turns."
+    )
+
     _engine: sa.Engine | None = PrivateAttr(default=None)
-    _prepared: _Plan | None = PrivateAttr(default=None)
+    _prepared: Plan | None = PrivateAttr(default=None)
 
     @field_validator("query")
     @classmethod
@@ -317,7 +322,7 @@ class SQLConnector(Connector):
                 row, piece = self._one(connection, plan, document.external_id)
             if plan.piece is None:
                 return self._copy_file(row, plan, document.version, into)
-            if self._version(row, plan) != document.version:
+            if _version(row, as_utc(row.modified, plan.zone)) != document.version:
                 raise DownloadFailed(_CHANGED)
             if row.size is None:
                 raise DownloadFailed(f"the row has no content: {self.content_column} is NULL")
@@ -355,7 +360,8 @@ class SQLConnector(Connector):
                     continue
                 row, piece = contents.pop(document.external_id)
                 content = piece or b""
-                if self._version(row, plan) == document.version and len(content) == row.size:
+                version = _version(row, as_utc(row.modified, plan.zone))
+                if version == document.version and len(content) == row.size:
                     yield document, content
 
     def close(self) -> None:
@@ -381,7 +387,7 @@ class SQLConnector(Connector):
         labelled = (column.label(f"citysort_{number}") for number, column in enumerate(columns))
         return sa.select(*labelled).select_from(sa.text(self._documents()))
 
-    def _plan(self, connection: sa.Connection) -> _Plan:
+    def _plan(self, connection: sa.Connection) -> Plan:
         """Asks the database which columns the query has, once. Raises ConfigurationError."""
         if self._prepared is None:
             self._start_clock(connection)
@@ -395,7 +401,7 @@ class SQLConnector(Connector):
             self._prepared = self._make_plan(types)
         return self._prepared
 
-    def _make_plan(self, types: Mapping[str, Any]) -> _Plan:
+    def _make_plan(self, types: Mapping[str, Any]) -> Plan:
         id_ = self._column(types, "id_column")
         modified = self._column(types, "modified_column") if self.modified_column else None
         version = self._column(types, "version_column").value if self.version_column else sa.null()
@@ -430,7 +436,8 @@ class SQLConnector(Connector):
             start: sa.BindParameter[int] = sa.bindparam("start", 1, sa.Integer)
             first_piece = sa.func.substr(self._bytes(content), start, PIECE)
             piece = self._wrapped(id_.value, first_piece).where(sought)
-        return _Plan(
+        return Plan(
+            address=self._address(),
             id=id_,
             modified=modified,
             zone=self._zone(modified.type if modified is not None else None),
@@ -454,7 +461,7 @@ class SQLConnector(Connector):
             )
         return Column(sa.column(name), types[name])
 
-    def _narrowed(self, plan: _Plan, window: Window | None) -> sa.Select[Any]:
+    def _narrowed(self, plan: Plan, window: Window | None) -> sa.Select[Any]:
         if plan.modified is None or window is None or window == Window():
             return plan.listing
         condition = self._modified_between(plan.modified, window.start, window.end, window.includes(None))
@@ -478,7 +485,7 @@ class SQLConnector(Connector):
             if not complete:
                 self._abandon(connection, result)
 
-    def _one(self, connection: sa.Connection, plan: _Plan, external_id: str) -> tuple[_Row, bytes | None]:
+    def _one(self, connection: sa.Connection, plan: Plan, external_id: str) -> tuple[_Row, bytes | None]:
         self._start_clock(connection)
         ids = self._id_values(external_id, plan.id.type)
         rows = connection.execute(plan.one, {"ids": ids}).all()
@@ -491,7 +498,7 @@ class SQLConnector(Connector):
         return _Row(*listed), piece
 
     def _next_piece(
-        self, connection: sa.Connection, plan: _Plan, external_id: str, start: int
+        self, connection: sa.Connection, plan: Plan, external_id: str, start: int
     ) -> bytes | None:
         assert plan.piece is not None
         self._start_clock(connection)
@@ -500,7 +507,7 @@ class SQLConnector(Connector):
         return next((row[1] for row in rows if as_text(row[0]) == external_id), None)
 
     def _document(
-        self, row: _Row, plan: _Plan, duplicates: Mapping[str | None, int], unnamed: Counter[str]
+        self, row: _Row, plan: Plan, duplicates: Mapping[str | None, int], unnamed: Counter[str]
     ) -> ExternalDocument:
         external_id = as_text(row.id)
         filename = _as_name(row.filename) or external_id or "row"
@@ -522,7 +529,7 @@ class SQLConnector(Connector):
                 size = file.st_size
                 if self.modified_column is None:
                     modified_at = datetime.fromtimestamp(file.st_mtime, timezone.utc)
-            version = self._version(row, plan, file)
+            version = _version(row, modified_at, file)
         except ValueError as error:
             not_imported = not_imported or NotImported(f"{self.modified_column}: {error}")
         except DownloadRefused as error:
@@ -536,21 +543,9 @@ class SQLConnector(Connector):
             modified_at=modified_at,
             size=size,
             content_type=_as_name(row.content_type) or None,
-            source_url=None if row.id is None else f"{self._address()}?id={quote(external_id, safe='')}",
+            source_url=None if row.id is None else f"{plan.address}?id={quote(external_id, safe='')}",
             not_imported=not_imported,
         )
-
-    def _version(self, row: _Row, plan: _Plan, file: os.stat_result | None = None) -> str:
-        """The strongest sign of a change. Raises ValueError when the date is none."""
-        stated = as_text(row.version)
-        if stated is not None:
-            return stated
-        if file is not None:
-            return f"{file.st_mtime_ns}-{file.st_size}"
-        modified_at = as_utc(row.modified, plan.zone)
-        if modified_at is not None:
-            return f"{modified_at.isoformat()}-{row.size}"
-        return as_text(row.digest) or "no content"
 
     # Files.
 
@@ -560,10 +555,10 @@ class SQLConnector(Connector):
         assert self.files_root is not None
         return open_below(Path(self.files_root), _as_name(row.path) or "")
 
-    def _copy_file(self, row: _Row, plan: _Plan, version: str, into: BinaryIO) -> Download:
+    def _copy_file(self, row: _Row, plan: Plan, version: str, into: BinaryIO) -> Download:
         with self._open(row) as file:
             before = os.fstat(file.fileno())
-            if self._version(row, plan, before) != version:
+            if _version(row, as_utc(row.modified, plan.zone), before) != version:
                 raise DownloadFailed(_CHANGED)
             shutil.copyfileobj(file, into, 1024 * 1024)
             after = os.fstat(file.fileno())
@@ -596,6 +591,18 @@ class SQLConnector(Connector):
             trouble = self._trouble(cause)
             sentence = f"{self._system()}: {' '.join(trouble.sentence.split())}"
             raise (ConfigurationError if trouble.lasting and not begun else otherwise)(sentence) from None
+
+
+def _version(row: _Row, modified_at: datetime | None, file: os.stat_result | None = None) -> str:
+    """The strongest sign of a change."""
+    stated = as_text(row.version)
+    if stated is not None:
+        return stated
+    if file is not None:
+        return f"{file.st_mtime_ns}-{file.st_size}"
+    if modified_at is not None:
+        return f"{modified_at.isoformat()}-{row.size}"
+    return as_text(row.digest) or "no content"
 
 
 def _duplicate(times: int) -> str:

@@ -499,12 +499,12 @@ def test_a_source_without_an_address_is_at_amazon_whatever_the_environment_says(
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.endpoint_url)
     connector = connect(s3_server, "bucket", endpoint_url=None, region="eu-central-1")
     assert connector._client().meta.endpoint_url == "https://s3.eu-central-1.amazonaws.com"
-    assert connector._source_url("a b/ü.pdf") == (
+    assert connector._source_url()("a b/ü.pdf") == (
         "https://eu-central-1.console.aws.amazon.com/s3/object/bucket"
         "?region=eu-central-1&prefix=a%20b%2F%C3%BC.pdf"
     )
     china = connect(s3_server, "bucket", endpoint_url=None, region="cn-north-1")
-    assert china._source_url("a").startswith("https://cn-north-1.console.amazonaws.cn/s3/object/bucket")
+    assert china._source_url()("a").startswith("https://cn-north-1.console.amazonaws.cn/s3/object/bucket")
 
 
 def test_credentials_of_the_environment_are_found(
