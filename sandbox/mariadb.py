@@ -152,7 +152,7 @@ def mariadb_server() -> Iterator[MariaDBServer]:
         "--skip-name-resolve",
         "--skip-log-bin",
         "--innodb-flush-log-at-trx-commit=0",
-        "--max-allowed-packet=64M",
+        "--max-allowed-packet=256M",
         "--max-connections=200",
         *as_root,
     ]

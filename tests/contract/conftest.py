@@ -9,8 +9,18 @@ from pathlib import Path
 import pytest
 
 from citysort_dagster.store.database import Database
+from tests.cli.conftest import citysort, data_dir
 from tests.contract.systems import SYSTEMS, System, started
 from tests.importer.conftest import City, make_city
+
+__all__ = ["citysort", "data_dir"]
+
+CASES = {
+    "wrong": "wrong",
+    "misbehaviour": "misbehaviours",
+    "page_misbehaviour": "page_misbehaviours",
+}
+"""Parameters of tests, and where a system lists what they stand for."""
 
 
 @pytest.fixture(autouse=True)
@@ -28,16 +38,14 @@ def nothing_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every test with a `system` runs for each, with `wrong` or `misbehaviour` for each of its own."""
+    """Every test with a `system` runs for each, with one of `CASES` for each of its own."""
     if "system" not in metafunc.fixturenames:
         return
-    case = next((name for name in ("wrong", "misbehaviour") if name in metafunc.fixturenames), None)
+    case = next((name for name in CASES if name in metafunc.fixturenames), None)
     cases = [
         (kind, *of_kind)
         for kind, made in SYSTEMS.items()
-        for of_kind in (
-            [(one,) for one in (made.wrong if case == "wrong" else made.misbehaviours)] if case else [()]
-        )
+        for of_kind in ([(one,) for one in getattr(made, CASES[case])] if case else [()])
     ]
     metafunc.parametrize(
         ("system", case) if case else ("system",),

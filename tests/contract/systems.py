@@ -3,6 +3,8 @@ to misbehave, and what it can and cannot do."""
 
 from __future__ import annotations
 
+import json
+import re
 import sqlite3
 import uuid
 from abc import ABC, abstractmethod
@@ -64,11 +66,13 @@ class System(ABC):
     """Whether documents never change: what replaces one is another document."""
     has_checksums: ClassVar[bool] = False
     """Whether one altered byte of a download is noticed."""
-    streams: ClassVar[bool] = True
-    """Whether a download takes bounded memory."""
-    large: ClassVar[int] = 32_000_000
-    """Bytes of a large document."""
     misbehaviours: ClassVar[Sequence[str]] = ()
+    page_misbehaviours: ClassVar[Sequence[str]] = ()
+    """What can go wrong with the pages of a listing; none where a listing has none."""
+    thin_pages_hide: ClassVar[bool] = False
+    """Whether the rows that a thin page lacks are hidden, and not on the next page."""
+    changes_while_listed: ClassVar[bool] = True
+    """Whether the system can be changed during a listing; a file that is being read is locked."""
     counts: ClassVar[str] = "requests"
     """What `calls` counts."""
     wrong: ClassVar[Mapping[str, tuple[Mapping[str, Any], str]]]
@@ -101,8 +105,12 @@ class System(ABC):
     def break_listing(self) -> None:
         """Lets every listing break off until `behave`."""
 
+    def small_pages(self) -> None:  # noqa: B027 - for most there is nothing to do
+        """From now on a few documents make several pages of a listing, where there are pages."""
+
     def misbehave(self, how: str, where: str) -> None:
-        """Does one of `misbehaviours` once, to the `listing` or to a `download`."""
+        """Does one of `misbehaviours` once, to the `listing` or to a `download`; or one of
+        `page_misbehaviours`, to the `listing`."""
         raise AssertionError(f"{self.connector_type} cannot {how} at {where}")
 
     def misbehaved(self) -> bool:
@@ -120,6 +128,10 @@ class System(ABC):
     @abstractmethod
     def downloads(self) -> int:
         """How many times content has been asked for."""
+
+    def most_in_flight(self) -> int:
+        """How many requests have been under way at once; 0 where nobody counts."""
+        return 0
 
     def direct(self) -> Mapping[str, Any]:
         """Settings that lead past what the tests have put before the system."""
@@ -230,7 +242,7 @@ class SQLiteSystem(SQLSystem):
     """A file: there is no network that could misbehave, and no account."""
 
     connector_type: ClassVar[str] = "sqlite"
-    streams: ClassVar[bool] = False
+    changes_while_listed: ClassVar[bool] = False
     wrong: ClassVar[Mapping[str, tuple[Mapping[str, Any], str]]] = {
         **WRONG_QUERIES,
         "no file": ({"filepath": "/nowhere/archive.db"}, "filepath"),
@@ -298,10 +310,6 @@ class PostgreSQLSystem(SQLServerSystem):
 
 class MySQLSystem(SQLServerSystem):
     connector_type: ClassVar[str] = "mysql"
-    large: ClassVar[int] = 8_000_000
-    """The server takes no longer statement by default."""
-    streams: ClassVar[bool] = False
-    """It does, but not by a bound that a document of this size would show."""
 
     def __init__(self, server: MariaDBServer) -> None:
         super().__init__(MySQLDatabase(server))
@@ -313,7 +321,6 @@ class MySQLSystem(SQLServerSystem):
 class ObjectStore(System):
     dates_can_be_set: ClassVar[bool] = False
     has_checksums: ClassVar[bool] = True
-    large: ClassVar[int] = 100_000_000
     misbehaviours: ClassVar[Sequence[str]] = (
         "throttle with 429",
         "throttle with 503",
@@ -323,7 +330,11 @@ class ObjectStore(System):
         "corrupt",
         "login page",
     )
+    page_misbehaviours: ClassVar[Sequence[str]] = ("thin page", "repeated page")
+    thin_pages_hide: ClassVar[bool] = True
     scheme: ClassVar[str]
+    next_token: ClassVar[re.Pattern[bytes]]
+    """What leads to the next page, in the answer of a listing."""
 
     def __init__(self, endpoint_url: str) -> None:
         super().__init__()
@@ -345,6 +356,9 @@ class ObjectStore(System):
 
     def misbehave(self, how: str, where: str) -> None:
         self._due = True
+        if how in self.page_misbehaviours:
+            self.front.after = self._without_rows if how == "thin page" else self._repeating()
+            return
 
         def due(exchange: Exchange) -> bool:
             if not self._due or self._is_download(exchange) is not (where == "download"):
@@ -369,6 +383,33 @@ class ObjectStore(System):
             page = b"<!doctype html><title>Log in</title><form>"
             status = {"throttle with 429": 429, "throttle with 503": 503, "fail": 500, "login page": 200}[how]
             self.front.before = self._answering(status, page if status == 200 else b"", due)
+
+    @abstractmethod
+    def _emptied(self, page: bytes) -> bytes:
+        """A page of a listing without its objects."""
+
+    def _without_rows(self, exchange: Exchange) -> None:
+        """The first page that leads to another."""
+        if self._due and self.next_token.search(exchange.body):
+            self._due = False
+            exchange.body = self._emptied(exchange.body)
+            exchange.answer_headers.pop("content-length", None)
+
+    def _repeating(self) -> Callable[[Exchange], None]:
+        """All pages lead to the same one."""
+        tokens: list[bytes] = []
+
+        def repeat(exchange: Exchange) -> None:
+            found = self.next_token.search(exchange.body)
+            if found is None:
+                return
+            tokens.append(found[0])
+            if len(tokens) > 1:
+                self._due = False
+                exchange.body = exchange.body.replace(found[0], tokens[0])
+                exchange.answer_headers.pop("content-length", None)
+
+        return repeat
 
     def _answering(
         self, status: int, body: bytes, when: Callable[[Exchange], bool]
@@ -410,6 +451,9 @@ class ObjectStore(System):
 class S3System(ObjectStore):
     connector_type: ClassVar[str] = "amazon_s3"
     scheme: ClassVar[str] = "s3"
+    next_token: ClassVar[re.Pattern[bytes]] = re.compile(
+        rb"<NextContinuationToken>.+?</NextContinuationToken>"
+    )
     wrong: ClassVar[Mapping[str, tuple[Mapping[str, Any], str]]] = {
         "wrong secret": ({"secret_access_key": CANARY}, "secret_access_key"),
         "wrong key": ({"access_key_id": "AKIANOBODY"}, "access_key_id"),
@@ -421,6 +465,7 @@ class S3System(ObjectStore):
         super().__init__(server.endpoint_url)
         monkeypatch.setattr(amazon_s3, "REQUEST_ATTEMPTS", 2)
         self._server = server
+        self._small_pages = False
         self._client = server.client()
         server.create_bucket(self.bucket)
 
@@ -431,6 +476,22 @@ class S3System(ObjectStore):
             "access_key_id": self._server.access_key,
             "secret_access_key": self._server.secret_key,
         }
+
+    def small_pages(self) -> None:
+        self._small_pages = True
+
+    def _emptied(self, page: bytes) -> bytes:
+        return re.sub(rb"<Contents>.*?</Contents>", b"", page, flags=re.DOTALL)
+
+    def connector(self, **overrides: Any) -> Connector:
+        def small(params: Any, **_: Any) -> Any:
+            return {**params, "MaxKeys": PAGE}
+
+        made = super().connector(**overrides)
+        if self._small_pages:  # it takes what the server gives by default, which is a thousand
+            assert isinstance(made, amazon_s3.AmazonS3)
+            made._client().meta.events.register("provide-client-params.s3.ListObjectsV2", small)
+        return made
 
     def add(self, name: str, content: bytes, modified_at: datetime | None = None) -> str:
         self._client.put_object(Bucket=self.bucket, Key=name, Body=content)
@@ -455,6 +516,7 @@ class GCSSystem(ObjectStore):
 
     connector_type: ClassVar[str] = "google_cloud_storage"
     scheme: ClassVar[str] = "gs"
+    next_token: ClassVar[re.Pattern[bytes]] = re.compile(rb'"nextPageToken":"[^"]+"')
     wrong: ClassVar[Mapping[str, tuple[Mapping[str, Any], str]]] = {
         "no key": ({"anonymous": None, "service_account_key": CANARY}, "service_account_key"),
         "unknown bucket": ({"bucket_name": "nothing-here"}, "bucket_name"),
@@ -467,6 +529,7 @@ class GCSSystem(ObjectStore):
         monkeypatch.setattr(http, "FIRST_PAUSE", 0.01)
         monkeypatch.setattr(google_cloud_storage, "PATIENCE", 1.0)
         monkeypatch.setattr(google_cloud_storage, "TEST_PATIENCE", 0.0)
+        self._monkeypatch = monkeypatch
         server.create_bucket(self.bucket)
         client = storage.Client(
             project="sandbox",
@@ -477,6 +540,14 @@ class GCSSystem(ObjectStore):
 
     def settings(self) -> dict[str, Any]:
         return {"bucket_name": self.bucket, "endpoint_url": self.front.endpoint_url, "anonymous": True}
+
+    def small_pages(self) -> None:
+        self._monkeypatch.setattr(google_cloud_storage, "PAGE_SIZE", PAGE)
+
+    def _emptied(self, page: bytes) -> bytes:
+        return json.dumps(
+            {name: value for name, value in json.loads(page).items() if name != "items"}
+        ).encode()
 
     def add(self, name: str, content: bytes, modified_at: datetime | None = None) -> str:
         self._blobs.blob(name).upload_from_string(content)
@@ -512,6 +583,7 @@ class SimulatedOne(System):
         "login page",
         "expire tokens",
     )
+    page_misbehaviours: ClassVar[Sequence[str]] = ("thin page", "repeated page")
     listing: ClassVar[str]
     download: ClassVar[str]
     media: ClassVar[str]
@@ -540,6 +612,12 @@ class SimulatedOne(System):
 
     def misbehave(self, how: str, where: str) -> None:
         """Of a download, what concerns its bytes concerns the host that they come from."""
+        if how in self.page_misbehaviours:
+            # Pages may have routes of their own; a page that is repeated is so for ever.
+            page: Any = "thin_page" if how == "thin page" else "repeat_token"
+            self._misbehaviour = (page, "*")
+            self.system.misbehave(page, times=1 if how == "thin page" else 1_000)
+            return
         bytes_only = how in ("reset", "truncate", "corrupt")
         route = self.listing if where == "listing" else self.media if bytes_only else self.download
         kind: Any = "throttle" if how in THROTTLES else how.replace(" ", "_")
@@ -564,6 +642,9 @@ class SimulatedOne(System):
     def leaks(self) -> int:
         return len(self.system.leaks)
 
+    def most_in_flight(self) -> int:
+        return self.system.most_in_flight
+
 
 class ServiceNowSystem(SimulatedOne):
     connector_type: ClassVar[str] = "servicenow"
@@ -571,7 +652,7 @@ class ServiceNowSystem(SimulatedOne):
     download: ClassVar[str] = "attachment_file"
     media: ClassVar[str] = "attachment_file"
     has_checksums: ClassVar[bool] = True
-    large: ClassVar[int] = 100_000_000
+    thin_pages_hide: ClassVar[bool] = True
     wrong: ClassVar[Mapping[str, tuple[Mapping[str, Any], str]]] = {
         "wrong password": ({"password": CANARY}, "password"),
         "wrong user": ({"username": "nobody"}, "username"),
