@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import secrets
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 import sqlalchemy as sa
 
+GZIP = b"\x1f\x8b\x08"
 _SQLITE = b"SQLite format 3\0"
 
 
@@ -23,7 +26,8 @@ def canary() -> str:
 def forms(secret: str) -> set[bytes]:
     """What to look for in lower case, and, for the last ones, as it stands."""
     raw = secret.encode()
-    return {raw.lower(), raw.hex().encode(), secret.lower().encode("utf-16-le")}
+    quoted = quote(secret, safe="").lower().encode()
+    return {raw.lower(), quoted, raw.hex().encode(), secret.lower().encode("utf-16-le")}
 
 
 def base64_forms(secret: str) -> set[bytes]:
@@ -45,7 +49,9 @@ class Search:
         self._forms = [(secret, forms(secret), base64_forms(secret)) for secret in found]
 
     def in_bytes(self, data: bytes) -> set[str]:
-        """The secrets that stand in these bytes in one form or another."""
+        """The secrets that stand in these bytes in one form or another, packed by gzip or not."""
+        if data.startswith(GZIP):
+            data += gzip.decompress(data)
         lower = data.lower()
         return {
             secret

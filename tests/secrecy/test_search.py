@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import sqlite3
 import zlib
@@ -34,9 +35,11 @@ FORMS: dict[str, Callable[[str], bytes]] = {
 def test_a_secret_is_found_in_every_form(form: str, tmp_path: Path) -> None:
     planted, other = canary(), canary()
     search = Search([planted, other])
+    content = b"before " + FORMS[form](planted) + b" after"
     (tmp_path / "deep").mkdir()
-    (tmp_path / "deep" / "log").write_bytes(b"before " + FORMS[form](planted) + b" after")
-    assert search.in_folder(tmp_path) == {"deep/log": {planted}}
+    (tmp_path / "deep" / "log").write_bytes(content)
+    (tmp_path / "log.gz").write_bytes(gzip.compress(content))
+    assert search.in_folder(tmp_path) == {"deep/log": {planted}, "log.gz": {planted}}
 
 
 def test_a_secret_is_found_in_databases_and_names(
@@ -59,6 +62,11 @@ def test_a_secret_is_found_in_databases_and_names(
         database.execute("CREATE TABLE rows (config json)")
         database.execute("INSERT INTO rows VALUES (%s)", [json.dumps({"password": planted[3]})])
     assert search.in_database(url) == {planted[3]}
+
+
+def test_a_secret_of_any_characters_is_found_in_an_address() -> None:
+    secret = "a/b+c=d&e?f#g %h"
+    assert Search([secret]).in_text(f"https://host.example/?key={quote(secret, safe='')}") == {secret}
 
 
 def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
