@@ -295,6 +295,9 @@ def _import(
             "before were imported, the next import goes on from there"
         )
     totals = _totals(installation, source, summary.counts, time.monotonic() - began)
+    if connector.warnings:
+        totals["warnings"] = "; ".join(connector.warnings)
+        context.log.warning(f"Source {source}: {totals['warnings']}.")
     if summary.started_over and failure is None:
         totals |= _reconciled(context, installation, source, connector)
     if complete:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import requests
 from pydantic import Field, field_validator, model_validator
 
-from connectors.base import ExternalDocument, secret
+from connectors.base import secret
 from connectors.http import (
     Bearer,
     HttpConnector,
@@ -174,7 +174,6 @@ class AtlassianConnector(HttpConnector):
     def _cloud_id(self) -> str:
         """https://support.atlassian.com/jira/kb/retrieve-my-atlassian-sites-cloud-id/"""
         http = HttpSession(self.system, self.base_url, **self.session_options())
-        http.patient = False
         try:
             found = http.json("GET", "/_edge/tenant_info")
         finally:
@@ -249,13 +248,6 @@ def quoted(value: str) -> str:
     """A string of JQL or CQL. Quotes also keep reserved words, such as INT, from being read as such."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
-
-
-def is_html(document: ExternalDocument) -> bool:
-    """Whether the document itself is a web page."""
-    return (document.content_type or "").startswith("text/html") or document.filename.lower().endswith(
-        (".htm", ".html")
-    )
 
 
 def _body(answer: requests.Response) -> dict[str, Any]:

@@ -168,6 +168,7 @@ class Connector(dg.ConfigurableResource, ABC):  # type: ignore[type-arg]
     concurrency: int = Field(default=8, ge=1, le=64, description="Downloads under way at once.")
 
     _reach: Reach = PrivateAttr(default=EVERYWHERE)
+    _warnings: list[str] = PrivateAttr(default_factory=list)
 
     @model_validator(mode="after")
     def _no_password_in_an_address(self) -> Connector:
@@ -219,6 +220,16 @@ class Connector(dg.ConfigurableResource, ABC):  # type: ignore[type-arg]
         error, are left to `download_document`, which tells what is wrong with them.
         """
         return iter(())
+
+    def warn(self, sentence: str) -> None:
+        """Has a person told what nothing fails of, such as rights that let documents go unseen."""
+        if sentence not in self._warnings:
+            self._warnings.append(sentence)
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What a person should know about what was listed so far; a sentence each, without any secret."""
+        return tuple(self._warnings)
 
     def keep_to(self, reach: Reach) -> None:
         """Has the connector, not yet connected, reach no further than this.

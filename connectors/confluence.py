@@ -11,9 +11,9 @@ from urllib.parse import parse_qsl, quote, urlsplit
 import requests
 from pydantic import Field, field_validator
 
-from connectors.atlassian import AtlassianConnector, LacksScope, is_html, moment, names, quoted, stated
+from connectors.atlassian import AtlassianConnector, LacksScope, moment, names, quoted, stated
 from connectors.base import Download, DownloadFailed, ExternalDocument, NotImported, Window
-from connectors.http import HttpSession, Page, RequestFailed, link_header, link_in, rows
+from connectors.http import HttpSession, Page, RequestFailed, is_html, link_header, link_in, rows
 
 V2 = "/wiki/api/v2"
 V1 = "/wiki/rest/api"

@@ -77,6 +77,7 @@ class RequestFailed(ConnectorError):
     `status` and `headers` are the server's (None and empty when it did not answer), `body` is the JSON
     of its refusal, None when it sent none.
     `lasting` when only a person can end it. `again` when the same request may well succeed soon.
+    `judged` when the sentence is the vendor's own meaning of the answer, and not that of its status.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class RequestFailed(ConnectorError):
         self.body = body
         self.again = again
         self.headers: Mapping[str, str] = {}
+        self.judged = False
         self.throttled = False
         self.token_refused = False
 
@@ -189,7 +191,11 @@ class Bearer(AuthBase):
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         with self._lock:
             if self._header is None or (self._expires_at is not None and time.monotonic() > self._expires_at):
-                token = self._fetch()
+                try:
+                    token = self._fetch()
+                except RequestFailed as failure:
+                    failure.again = False  # repeated already, as often as it may be
+                    raise
                 self._header = f"Bearer {token.value}"
                 self._expires_at = None
                 if token.expires_in is not None:
@@ -430,13 +436,14 @@ class HttpSession:
         requests_per_minute: int | None = None,
         ca_file: str | None = None,
         reach: Reach = EVERYWHERE,
+        patient: bool = True,
     ) -> None:
         if ca_file is not None and not Path(ca_file).is_file():
             raise ConfigurationError(f"there is no file {ca_file} (setting ca_file)")
         self.system = system
         self.base_url = check_url(base_url)
         self.setting = setting
-        self.patient = True
+        self.patient = patient
         """False while somebody waits: two attempts, and no long waits."""
         self.requests_sent = 0
         self._origin = origin(self.base_url)
@@ -485,7 +492,7 @@ class HttpSession:
         url = self.url(path)
 
         def read(answer: requests.Response) -> Page:
-            if _is_html(answer):
+            if _sends_html(answer):
                 raise self._web_page()
             try:
                 return Page(answer.json(), answer.headers, url)
@@ -607,7 +614,7 @@ class HttpSession:
             raise RequestFailed(
                 f"{self.system} answered the download with status {answer.status_code}", lasting=False
             )
-        if not html and _is_html(answer) and "Content-Disposition" not in answer.headers:
+        if not html and _sends_html(answer) and "Content-Disposition" not in answer.headers:
             raise self._web_page()
         if not start:
             body.drop()
@@ -739,8 +746,9 @@ class HttpSession:
             return
         if failure is None:
             failure = self._failure(answer, bare)
-        elif failure.status is None:
-            failure.status = status
+        else:
+            failure.judged = True
+            failure.status = failure.status or status
         failure.headers = answer.headers
         if failure.body is None and status >= 400:
             failure.body = _json(answer)
@@ -853,10 +861,17 @@ def _pause(state: tenacity.RetryCallState) -> float:
     return growing(state) + random.uniform(0, FIRST_PAUSE)  # noqa: S311
 
 
-def _is_html(answer: requests.Response) -> bool:
+def _sends_html(answer: requests.Response) -> bool:
     return answer.headers.get("Content-Type", "").partition(";")[0].strip().lower() in (
         "text/html",
         "application/xhtml+xml",
+    )
+
+
+def is_html(document: ExternalDocument) -> bool:
+    """Whether the document itself is a web page, so that one in its place is no login page."""
+    return (document.content_type or "").startswith("text/html") or document.filename.lower().endswith(
+        (".htm", ".html")
     )
 
 
@@ -905,6 +920,7 @@ class HttpConnector(Connector):
         description="PEM file with the certificate authority of the system, where it is not a public one.",
     )
 
+    _patient: bool = PrivateAttr(default=True)
     _opened: HttpSession | None = PrivateAttr(default=None)
     _opening: Any = PrivateAttr(default_factory=threading.Lock)
 
@@ -932,16 +948,18 @@ class HttpConnector(Connector):
             return self._opened
 
     def session_options(self) -> dict[str, Any]:
-        """The common settings as arguments of HttpSession."""
+        """The common settings as arguments of HttpSession; those for tokens, too, are opened with them."""
         return {
             "timeout_seconds": self.timeout_seconds,
             "in_flight": self.concurrency,
             "requests_per_minute": self.requests_per_minute,
             "ca_file": self.ca_file,
             "reach": self._reach,
+            "patient": self._patient,
         }
 
     def test_connection(self) -> ConnectionStatus:
+        self._patient = False
         try:
             http = self.session()
             http.patient = False
@@ -951,6 +969,8 @@ class HttpConnector(Connector):
                 http.patient = True
         except ConnectorError as error:
             return ConnectionStatus(False, str(error))
+        finally:
+            self._patient = True
 
     def list_documents(self, window: Window | None = None) -> Iterator[ExternalDocument]:
         yield from self._told(lambda http: self._documents(http, window or Window()))
@@ -980,7 +1000,8 @@ class HttpConnector(Connector):
         try:
             return self._download(self.session(), document, into)
         except RequestFailed as error:
-            raise DownloadFailed("gone since it was listed" if error.status == 404 else str(error)) from None
+            gone = error.status == 404 and not error.judged
+            raise DownloadFailed("gone since it was listed" if gone else str(error)) from None
 
     def close(self) -> None:
         with self._opening:

@@ -11,9 +11,9 @@ from urllib.parse import quote, urlsplit
 import requests
 from pydantic import Field, field_validator
 
-from connectors.atlassian import AtlassianConnector, LacksScope, is_html, moment, names, quoted, stated
+from connectors.atlassian import AtlassianConnector, LacksScope, moment, names, quoted, stated
 from connectors.base import Download, ExternalDocument, ListingIncomplete, Window
-from connectors.http import HttpSession, Page, RequestFailed, rows
+from connectors.http import HttpSession, Page, RequestFailed, is_html, rows
 
 SEARCH = "/rest/api/3/search/jql"
 ISSUES_PER_PAGE = 5_000

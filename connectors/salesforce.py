@@ -31,6 +31,7 @@ from connectors.http import (
     RequestFailed,
     Token,
     check_url,
+    is_html,
     origin,
     rows,
 )
@@ -52,6 +53,10 @@ RECORDS_KEPT = 100
 """Of the records that one file hangs on, in its metadata."""
 FIRST_VERSION_WITH_LONG_SIZES = 66
 ASSERTION_SECONDS = 180
+BLIND = (
+    "the user lacks the permission Query All Files, so files that are not shared with the user will be missing"
+    " without notice"
+)
 
 NEEDED = {
     "client_credentials": ("client_id", "client_secret"),
@@ -203,15 +208,13 @@ class Salesforce(HttpConnector):
         usage = re.search(r"api-usage=(\d+)/(\d+)", page.headers.get("Sforce-Limit-Info", ""))
         if usage:
             said += f"; {usage[1]} of {usage[2]} requests are used in 24 hours"
-        if sees_all_files is False:
-            said += (
-                "; WARNING: the user lacks the permission Query All Files,"
-                " so files that are not shared with the user will be missing without notice"
-            )
-        return said
+        return f"{said}; WARNING: {BLIND}" if sees_all_files is False else said
 
     def _documents(self, http: HttpSession, window: Window) -> Generator[ExternalDocument, None, None]:
         self._exhausted = False
+        # Refreshes, which are many, do without this request.
+        if window.start is None and self._sees_all_files(http) is False:
+            self.warn(BLIND)
         types = self._object_types(http)
         listings = []
         if "files" in self.objects:
@@ -229,10 +232,7 @@ class Salesforce(HttpConnector):
             path = self._path(f"sobjects/ContentVersion/{document.metadata['version_id']}/VersionData")
         if document.metadata.get("file_type") == "SNOTE":
             return self._download_note(http, path, into)
-        html = (document.content_type or "").startswith("text/html") or document.filename.lower().endswith(
-            (".htm", ".html")
-        )
-        return http.download(path, into, html=html)
+        return http.download(path, into, html=is_html(document))
 
     def _download_note(self, http: HttpSession, path: str, into: BinaryIO) -> Download:
         """A note is a piece of HTML, without a frame: a whole page is something else, such as a login."""
@@ -254,7 +254,6 @@ class Salesforce(HttpConnector):
             judge=self._judge_token,
             **self.session_options(),
         )
-        http.patient = self.session().patient
         try:
             body = http.json("POST", "/services/oauth2/token", data=self._grant())
         finally:
@@ -373,7 +372,7 @@ class Salesforce(HttpConnector):
             )
         elif answer.status_code == 403:
             what = "refuses access: give this user the rights to read files and attachments"
-        elif answer.status_code == 404:
+        elif answer.status_code == 404 and "/sobjects/" not in answer.url:
             what = (
                 f"does not have what was asked for: check instance_url and api_version ({self.api_version})"
             )

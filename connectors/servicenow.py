@@ -28,6 +28,7 @@ from connectors.http import (
     Token,
     basic,
     check_url,
+    is_html,
     oauth_token,
     rows,
 )
@@ -189,10 +190,9 @@ class ServiceNow(HttpConnector):
             self._probe(http)  # an unknown table, or missing rights, look like this too
 
     def _download(self, http: HttpSession, document: ExternalDocument, into: BinaryIO) -> Download:
-        html = (document.content_type or "").startswith("text/html") or document.filename.lower().endswith(
-            (".htm", ".html")
+        return http.download(
+            f"{ATTACHMENTS}/{quote(document.external_id, safe='')}/file", into, html=is_html(document)
         )
-        return http.download(f"{ATTACHMENTS}/{quote(document.external_id, safe='')}/file", into, html=html)
 
     # Signing in.
 

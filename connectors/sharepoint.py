@@ -318,7 +318,6 @@ class SharePoint(HttpConnector):
             judge=self._judge_login,
             **self.session_options(),
         )
-        http.patient = self.session().patient
         with closing(http):
             try:
                 found = ConfidentialClientApplication(
@@ -371,7 +370,7 @@ class SharePoint(HttpConnector):
             )
         elif status == 400 and of_site:
             what = f"does not take {self.site_url} for a site of this tenant: check site_url and tenant_id"
-        elif status == 404:
+        elif status == 404 and not answer.url.endswith("/content"):
             what = "no longer has what was listed"
         else:
             return None

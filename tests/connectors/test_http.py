@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from pathlib import Path
@@ -890,4 +891,38 @@ def test_a_document_that_is_gone(things: Things, connector: ThingsConnector) -> 
     things.remove(document.id)
     with pytest.raises(DownloadFailed, match="gone since it was listed"):
         connector.download_document(listed, into)
+
+
+def test_what_the_vendor_means_by_404_is_told(things: Things) -> None:
+    class Judging(ThingsConnector):
+        def _open(self) -> HttpSession:
+            return HttpSession(
+                "Things", self.url, auth=basic(USER, PASSWORD), judge=_closed, **self.session_options()
+            )
+
+    def _closed(answer: requests.Response) -> RequestFailed | None:
+        return RequestFailed("Things is closed", lasting=True) if answer.status_code == 404 else None
+
+    listed = ExternalDocument(external_id="none", version="1", filename="a.pdf")
+    with pytest.raises(DownloadFailed, match="Things is closed"):
+        Judging(url=things.url()).download_document(listed, io.BytesIO())
+
+
+def test_sessions_for_tokens_are_no_more_patient_than_a_test_of_the_connection(things: Things) -> None:
+    class WithToken(ThingsConnector):
+        def _open(self) -> HttpSession:
+            return HttpSession("Things", self.url, auth=Bearer(self._token), **self.session_options())
+
+        def _token(self) -> Token:
+            login = HttpSession("Login", self.url, **self.session_options())
+            with closing(login):
+                return oauth_token(login, "/token", {"secret": CANARY})
+
+    connector = WithToken(url=things.url())
+    things.misbehave("fail", route="token", times=99, status=503)
+    assert not connector.test_connection().ok
+    assert things.requests["token"] == 2
+    with pytest.raises(ListingIncomplete):
+        list(connector.list_documents())
+    assert things.requests["token"] == 2 + http.ATTEMPTS
     connector.close()
