@@ -18,8 +18,10 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from citysort_dagster import api_tokens
+from citysort_dagster.installation import Installation
 from citysort_dagster.web.problems import Problem
 
 COOKIE = "citysort_session"
@@ -69,54 +71,70 @@ def new_doorway(loopback: bool) -> Doorway:
     return Doorway(loopback, not loopback, secrets.token_hex(32))
 
 
-async def _caller(request: Request) -> Caller:
-    """The caller of a request. Raises Problem 401 and, for a forged request, 403."""
-    installation = request.app.state.installation
-    doorway: Doorway = request.app.state.doorway
-    header = request.headers.get("Authorization")
-    cookie = request.cookies.get(COOKIE)
-    if header is not None:
-        scheme, _, token = header.partition(" ")
-        if scheme.lower() != "bearer":
-            raise _unknown()
-        found = await run_in_threadpool(api_tokens.by_token, installation.database, token.strip())
-        if found is None:
-            raise _unknown()
-        caller = Caller(found.name, Role[found.role])
-    else:
-        found = await run_in_threadpool(api_tokens.by_session, installation.database, cookie or "")
+class Guard:
+    """ASGI middleware that lets nobody in who is not known, before anything of a request is read."""
+
+    def __init__(self, app: ASGIApp, installation: Installation, doorway: Doorway) -> None:
+        self._app = app
+        self._database = installation.database
+        self._doorway = doorway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not _is_open(scope["path"]):
+            request = Request(scope)
+            request.state.caller, request.state.csrf_token = await self._known(request)
+            if request.state.csrf_token and request.method not in SAFE_METHODS:
+                refuse_other_sites(request)
+        await self._app(scope, receive, send)
+
+    async def _known(self, request: Request) -> tuple[Caller, str]:
+        """The caller, and what their forms send along: nothing for those who show a token, which no
+        browser does by itself. Raises Problem 401."""
+        header = request.headers.get("Authorization")
+        if header is not None:
+            scheme, _, token = header.partition(" ")
+            found = await run_in_threadpool(api_tokens.by_token, self._database, token.strip())
+            if scheme.lower() != "bearer" or found is None:
+                raise _unknown()
+            return Caller(found.name, Role[found.role]), ""
+        cookie = request.cookies.get(COOKIE, "")
+        found = await run_in_threadpool(api_tokens.by_session, self._database, cookie)
         if found is not None:
-            caller = Caller(found.name, Role[found.role])
-        elif doorway.open_to_this_machine and not await run_in_threadpool(
-            api_tokens.exist, installation.database
+            return Caller(found.name, Role[found.role]), csrf_token(self._doorway, cookie)
+        if self._doorway.open_to_this_machine and not await run_in_threadpool(
+            api_tokens.exist, self._database
         ):
-            caller = LOCAL
-        else:
-            raise _unknown()
-        request.state.csrf_token = csrf_token(doorway, cookie if found else None)
-        if request.method not in SAFE_METHODS:
-            await _refuse_forged(request, request.state.csrf_token, found is not None)
-    request.state.caller = caller
-    return caller
+            return LOCAL, csrf_token(self._doorway, "")
+        raise _unknown()
 
 
-def csrf_token(doorway: Doorway, cookie: str | None) -> str:
+def _is_open(path: str) -> bool:
+    """Whether everybody may ask for this."""
+    return path in ("/", "/sign-in", "/api/health", "/api/ready") or path.startswith("/static/")
+
+
+def csrf_token(doorway: Doorway, cookie: str) -> str:
     """What the forms of this browser session send along; another site cannot know it."""
-    key = hashlib.sha256((cookie or "").encode()).digest() + doorway.key.encode()
+    key = hashlib.sha256(cookie.encode()).digest() + doorway.key.encode()
     return hmac.new(key, b"csrf", hashlib.sha256).hexdigest()
 
 
-async def _refuse_forged(request: Request, expected: str, has_session: bool) -> None:
-    refuse_other_sites(request)
+async def _caller(request: Request) -> Caller:
+    """The caller of a request that their own pages, or they themselves, have sent. Raises Problem 403."""
+    caller: Caller = request.state.caller
+    expected: str = request.state.csrf_token
+    if not expected or request.method in SAFE_METHODS:
+        return caller
     content_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     sent = request.headers.get(CSRF_HEADER)
     if sent is None and content_type in FORMS[:2]:
         field = (await request.form()).get(CSRF_FIELD)
         sent = field if isinstance(field, str) else None
-    if sent is None and not has_session and content_type not in FORMS:
-        return  # no browser sends this for another site's page without asking first
+    if sent is None and caller is LOCAL and content_type not in FORMS:
+        return caller  # no browser sends this for another site's page without asking first
     if not hmac.compare_digest((sent or "").encode(), expected.encode()):
         raise Problem(403, "Forged or outdated", "This form is out of date: load the page again.")
+    return caller
 
 
 def refuse_other_sites(request: Request) -> None:

@@ -10,7 +10,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
 from citysort_dagster.installation import Installation
-from citysort_dagster.web.access import new_doorway
+from citysort_dagster.web.access import Guard, new_doorway
 from citysort_dagster.web.api import connectors, documents, health, imports, reference, sources
 from citysort_dagster.web.console import documents as documents_pages
 from citysort_dagster.web.console import review as review_pages
@@ -47,7 +47,7 @@ def create_app(installation: Installation, *, loopback: bool = True, hosts: Coll
     app.state.installation = installation
     app.state.instance = instance
     app.state.sign_in_attempts = sign_in.Attempts()
-    app.state.doorway = new_doorway(loopback and not hosts)
+    app.state.doorway = doorway = new_doorway(loopback and not hosts)
     add_problem_handlers(app)
     for router in (
         connectors.router,
@@ -63,5 +63,6 @@ def create_app(installation: Installation, *, loopback: bool = True, hosts: Coll
     ):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=FOLDER / "static"), name="static")
+    app.add_middleware(Guard, installation=installation, doorway=doorway)
     app.add_middleware(Defences, loopback=loopback, hosts=hosts)
     return app

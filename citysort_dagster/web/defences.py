@@ -46,10 +46,19 @@ class Defences:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
-        begun = False
+        begun = replaced = False
+        taken = 0
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal begun
+            nonlocal begun, replaced
+            if replaced:
+                return
+            if taken > MAX_BODY and not begun:
+                # Whatever the application made of the interruption.
+                begun = True
+                await answer(request, _too_large())(scope, receive, send_with_headers)
+                replaced = True
+                return
             if message["type"] == "http.response.start":
                 begun = True
                 present = {name.lower() for name, _ in message["headers"]}
@@ -58,8 +67,6 @@ class Defences:
                     added.append((b"cache-control", b"no-store"))
                 message = {**message, "headers": [*message["headers"], *added]}
             await send(message)
-
-        taken = 0
 
         async def receive_within_limit() -> Message:
             nonlocal taken
@@ -77,7 +84,7 @@ class Defences:
                     "This server is not known by that name: see `citysort serve --help`.",
                 )
             stated = request.headers.get("Content-Length", "0")
-            if not stated.isdigit() or int(stated[:20]) > MAX_BODY:
+            if not (stated.isascii() and stated.isdecimal()) or int(stated[:20]) > MAX_BODY:
                 raise _too_large()
             await self._app(scope, receive_within_limit, send_with_headers)
         except Problem as problem:
