@@ -108,4 +108,6 @@ class Defences:
 
 
 def _too_large() -> Problem:
-    return Problem(413, detail=f"A request may have {MAX_BODY:,} bytes at most.")
+    # What is left of the body would be taken for the next request.
+    headers = {"Connection": "close"}
+    return Problem(413, detail=f"A request may have {MAX_BODY:,} bytes at most.", headers=headers)
