@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Security
+from fastapi.security import HTTPBearer
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
@@ -18,8 +19,11 @@ from citysort_dagster.web.console import sign_in
 from citysort_dagster.web.console import sources as sources_pages
 from citysort_dagster.web.defences import Defences
 from citysort_dagster.web.dependencies import LazyInstance
-from citysort_dagster.web.problems import add_problem_handlers
+from citysort_dagster.web.problems import DESCRIBED, add_problem_handlers
 from citysort_dagster.web.templating import FOLDER
+
+SHOWS_A_TOKEN = Security(HTTPBearer(auto_error=False, description="A token of `citysort token create`."))
+"""For the description of the API alone: access.Guard looks at every token."""
 
 
 def create_app(installation: Installation, *, loopback: bool = True, hosts: Collection[str] = ()) -> FastAPI:
@@ -43,17 +47,16 @@ def create_app(installation: Installation, *, loopback: bool = True, hosts: Coll
         docs_url=None,  # its page loads scripts from elsewhere; web/api/reference.py has our own
         redoc_url=None,
         openapi_url=None,
+        responses=DESCRIBED,
     )
     app.state.installation = installation
     app.state.instance = instance
     app.state.sign_in_attempts = sign_in.Attempts()
     app.state.doorway = doorway = new_doorway(loopback and not hosts)
     add_problem_handlers(app)
+    for router in (connectors.router, sources.router, imports.router, documents.router, health.figures):
+        app.include_router(router, dependencies=[SHOWS_A_TOKEN])
     for router in (
-        connectors.router,
-        sources.router,
-        imports.router,
-        documents.router,
         health.router,
         reference.router,
         sources_pages.router,

@@ -8,11 +8,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse, Response
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from citysort_dagster.document_list import UnknownDocument
@@ -43,6 +45,31 @@ STATUS_OF: Mapping[type[Exception], int] = {
     UnknownSource: 404,
 }
 """The expected errors of CitySort, each of which is one sentence for a person."""
+
+
+class ProblemDocument(BaseModel):
+    """What is told instead of an answer."""
+
+    type: str
+    title: str
+    status: int
+    detail: str | None = Field(default=None, description="One sentence for a person.")
+    errors: list[dict[str, str]] | None = Field(
+        default=None, description="What is wrong (message) with which field (field)."
+    )
+
+
+DESCRIBED: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": description,
+        "content": {"application/problem+json": {"schema": ProblemDocument.model_json_schema()}},
+    }
+    for status, description in (
+        ("4XX", "Something is wrong with the request; a problem document says what."),
+        ("5XX", "Something is wrong here; a problem document says what."),
+    )
+}
+"""The same for the description of the API."""
 
 
 class Problem(Exception):

@@ -17,6 +17,8 @@ from citysort_dagster.web.dependencies import TheInstallation
 from citysort_dagster.web.problems import Problem
 
 router = APIRouter(tags=["health"])
+figures = APIRouter(tags=["health"])
+"""What not everybody may see."""
 
 
 class Health(BaseModel):
@@ -31,7 +33,7 @@ def health() -> Health:
     return Health(status="ok")
 
 
-@router.get("/api/ready", responses={503: {"description": "Something that it needs is out of reach."}})
+@router.get("/api/ready")
 def ready(installation: TheInstallation) -> Health:
     """The server can do its work: the documents database answers, and the data folder can be written."""
     try:
@@ -44,7 +46,7 @@ def ready(installation: TheInstallation) -> Health:
     return Health(status="ready")
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+@figures.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 def metrics(caller: Viewer, installation: TheInstallation) -> Response:
     """Figures for Prometheus, https://prometheus.io/docs/instrumenting/exposition_formats/."""
     return Response(generate_latest(_figures(installation)), media_type=CONTENT_TYPE_LATEST)
