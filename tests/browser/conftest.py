@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Request, expect, sync_playwright
 
 from sandbox.documents import generate
 from tests.importer.folder_connector import put
@@ -39,6 +39,10 @@ SOURCES = ("city_archive", "permit_scans", "resident_requests")
 SCRIPT = "<script>document.title='owned'</script><img src=x onerror=alert(1)>"
 
 Open = Callable[..., AbstractContextManager[Page]]
+
+# In milliseconds: a build machine may be busy with much else.
+PATIENCE = 60_000
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +71,7 @@ def open_page(browser: Browser) -> Open:
         origin = "/".join(url.split("/")[:3])
         context = browser.new_context(**options)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(PATIENCE)
 
         def note_console(message: ConsoleMessage) -> None:
             # A page that is refused or not found is told to be so in the console, too.
