@@ -20,17 +20,10 @@ import requests
 from pydantic import Field, field_validator, model_validator
 
 from connectors.base import secret
-from connectors.http import (
-    Bearer,
-    HttpConnector,
-    HttpSession,
-    RequestFailed,
-    Token,
-    basic,
-    check_url,
-    oauth_token,
-    wait_asked_for,
-)
+from connectors.http import HttpConnector, HttpSession, check_url
+from connectors.http_answers import RequestFailed
+from connectors.http_auth import Bearer, Token, basic, oauth_token
+from connectors.http_budget import wait_asked_for
 
 NEEDED = {
     "token": ("email", "api_token"),

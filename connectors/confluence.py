@@ -13,7 +13,8 @@ from pydantic import Field, field_validator
 
 from connectors.atlassian import AtlassianConnector, LacksScope, moment, names, quoted, stated
 from connectors.base import Download, DownloadFailed, ExternalDocument, NotImported, Window
-from connectors.http import HttpSession, Page, RequestFailed, is_html, link_header, link_in, rows
+from connectors.http import HttpSession
+from connectors.http_answers import Page, RequestFailed, is_html, link_header, link_in, rows
 
 V2 = "/wiki/api/v2"
 V1 = "/wiki/rest/api"

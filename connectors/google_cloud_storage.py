@@ -33,7 +33,8 @@ from connectors.base import (
     Window,
     secret,
 )
-from connectors.http import LONGEST_WAIT, THROTTLED, Budget, check_url, wait_asked_for
+from connectors.http import check_url
+from connectors.http_budget import LONGEST_WAIT, THROTTLED, Budget, wait_asked_for
 
 GOOGLE = "https://storage.googleapis.com"
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_only"
@@ -318,7 +319,7 @@ class GoogleCloudStorage(Connector):
             each.max_redirects = 0
             each.auth = _as_it_is
         in_flight = self.concurrency + 1
-        budget = Budget(in_flight, per_minute=None)
+        budget = Budget(in_flight, None, FIRST_PAUSE)
         for scheme in ("https://", "http://"):
             within = adapter_within(self._reach, in_flight)
             session.mount(scheme, _Budgeted(within, budget, lambda: self._longest_wait))

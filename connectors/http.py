@@ -5,9 +5,8 @@ repeats what may be repeated, stays within the tenant's budget and follows pages
     for page in http.pages("/api/things", next_page=token_in("nextToken", "token")):
         yield from rows(page.body, "things")
 
-Authentication (`basic`, `HeaderKey`, `Bearer`) and paging (`token_in`, `link_in`, `link_header`) are
-small objects that are handed in. Every failure is a `RequestFailed`, which `HttpConnector` tells as
-the error that belongs to what was under way.
+Authentication (http_auth.py) and paging (http_answers.py) are small objects that are handed in. Every
+failure is a `RequestFailed`, which `HttpConnector` tells as the error that belongs to what was under way.
 """
 
 from __future__ import annotations
@@ -19,10 +18,8 @@ import threading
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing
 from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from ipaddress import ip_address
 from pathlib import Path
@@ -33,7 +30,7 @@ import requests
 import tenacity
 import urllib3
 from pydantic import Field, PrivateAttr
-from requests.auth import AuthBase, HTTPBasicAuth
+from requests.auth import AuthBase
 
 from connectors.addresses import EVERYWHERE, OutOfReach, Reach, adapter_within
 from connectors.base import (
@@ -47,57 +44,26 @@ from connectors.base import (
     ListingIncomplete,
     Window,
 )
+from connectors.http_answers import NextPage, Page, RequestFailed, json_of, sends_html
+from connectors.http_auth import Bearer
+from connectors.http_budget import LONGEST_PAUSE, LONGEST_WAIT, THROTTLED, Budget, wait_asked_for
+from connectors.http_download import Body, continues, download_of
 
 ATTEMPTS = 5
 FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 60.0
-LONGEST_WAIT = 15 * 60.0
-"""Seconds. A server that asks for a longer wait ends the run instead of making it sleep for hours."""
 LONGEST_REQUEST = 60 * 60.0
 """Seconds that one request may take with all its repetitions."""
 MOST_PAGES = 100_000
 MOST_REDIRECTS = 3
 PIECE_BYTES = 256 * 1024
-SPOOL_BYTES = 4 * 1024 * 1024
-"""A body is held back until this much of it has come, so that a short one can be asked for again."""
 
 REPEATED = {408, 429, 502, 503, 504}
-THROTTLED = {429, 503}
 REDIRECTS = {301, 302, 303, 307, 308}
 
 # It logs the addresses of requests, and the query of a download link is a credential.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 T = TypeVar("T")
-
-
-class RequestFailed(ConnectorError):
-    """A request that did not succeed, in one sentence without addresses' queries or secrets.
-
-    `status` and `headers` are the server's (None and empty when it did not answer), `body` is the JSON
-    of its refusal, None when it sent none.
-    `lasting` when only a person can end it. `again` when the same request may well succeed soon.
-    `judged` when the sentence is the vendor's own meaning of the answer, and not that of its status.
-    """
-
-    def __init__(
-        self,
-        sentence: str,
-        *,
-        lasting: bool,
-        status: int | None = None,
-        body: Any = None,
-        again: bool = False,
-    ) -> None:
-        super().__init__(sentence)
-        self.lasting = lasting
-        self.status = status
-        self.body = body
-        self.again = again
-        self.headers: Mapping[str, str] = {}
-        self.judged = False
-        self.throttled = False
-        self.token_refused = False
 
 
 # Addresses.
@@ -145,268 +111,7 @@ def origin(url: str) -> tuple[str, str, int]:
     return parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
 
 
-# Authentication: objects that put credentials into a request.
-
-
-def basic(username: str, password: str) -> AuthBase:
-    """User name and password, in UTF-8 (requests itself would take Latin-1)."""
-    return HTTPBasicAuth(username.encode(), password.encode())
-
-
-class HeaderKey(AuthBase):
-    """A key that travels in a header of its own."""
-
-    def __init__(self, header: str, key: str) -> None:
-        self._header = header
-        self._key = key.encode()
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers[self._header] = self._key  # type: ignore[assignment]  # bytes go as they are
-        return request
-
-
-class Token(NamedTuple):
-    """An access token and how many seconds it lives, None where the server does not say."""
-
-    value: str
-    expires_in: float | None = None
-
-    def __repr__(self) -> str:
-        return "Token(…)"
-
-
-class Bearer(AuthBase):
-    """A token that `fetch` obtains: once for all threads, and anew before it expires.
-
-    The session forgets a token that is refused with 401 and repeats the request once. `fetch` may
-    raise RequestFailed. https://datatracker.ietf.org/doc/html/rfc6750
-    """
-
-    def __init__(self, fetch: Callable[[], Token]) -> None:
-        self._fetch = fetch
-        self._lock = threading.Lock()
-        self._header: str | None = None
-        self._expires_at: float | None = None
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        with self._lock:
-            if self._header is None or (self._expires_at is not None and time.monotonic() > self._expires_at):
-                try:
-                    token = self._fetch()
-                except RequestFailed as failure:
-                    failure.again = False  # repeated already, as often as it may be
-                    raise
-                self._header = f"Bearer {token.value}"
-                self._expires_at = None
-                if token.expires_in is not None:
-                    margin = min(60.0, token.expires_in / 10)
-                    self._expires_at = time.monotonic() + token.expires_in - margin
-            request.headers["Authorization"] = self._header
-        return request
-
-    def forget(self, header: str | bytes | None) -> None:
-        """Drops the token of this Authorization header, unless another thread has replaced it already."""
-        with self._lock:
-            if header == self._header:
-                self._header = None
-
-
-def oauth_token(http: HttpSession, path: str, form: Mapping[str, str]) -> Token:
-    """A token from an OAuth 2.0 token endpoint, https://datatracker.ietf.org/doc/html/rfc6749#section-5.
-
-    `http` is a session of its own for the host of the endpoint: its `auth` may identify the client.
-    Raises RequestFailed; `status` and `body["error"]` say what the server did not like.
-    """
-    body = http.json("POST", path, data=form)
-    if not isinstance(body, dict) or not isinstance(body.get("access_token"), str):
-        raise RequestFailed(
-            f"{http.system} answered the request for a token without one: check the settings of the client",
-            lasting=True,
-        )
-    expires = str(body.get("expires_in", ""))
-    return Token(body["access_token"], float(expires) if expires.isdigit() else None)
-
-
-# The tenant's budget.
-
-
-class Budget:
-    """What a tenant is asked at most, by all threads together: so many requests in flight, so many a
-    minute, and none before the time that the server named."""
-
-    def __init__(self, in_flight: int, per_minute: int | None) -> None:
-        self._places = threading.BoundedSemaphore(in_flight)
-        self._lock = threading.Lock()
-        self._interval = 60 / per_minute if per_minute else 0.0
-        self._next = 0.0
-        self._opens_at = 0.0
-        self._closures = 0
-        self._in_a_row = 0
-
-    @contextmanager
-    def turn(self) -> Iterator[int]:
-        """Waits for a place and for the time; yields what `close` wants to know."""
-        with self._places:
-            while True:
-                with self._lock:
-                    now = time.monotonic()
-                    wait = max(self._opens_at, self._next) - now
-                    if wait <= 0:
-                        self._next = now + self._interval
-                        closures = self._closures
-                        break
-                time.sleep(wait)
-            yield closures
-
-    def close(self, turn: int, seconds: float | None) -> None:
-        """Lets nobody begin for so many seconds; None: a time that grows as it happens again."""
-        with self._lock:
-            if turn == self._closures:  # the others that were under way do not count again
-                self._closures += 1
-                self._in_a_row += 1
-            if seconds is None:
-                seconds = min(FIRST_PAUSE * 2**self._in_a_row, LONGEST_PAUSE) * random.uniform(0.75, 1)  # noqa: S311
-            self._opens_at = max(self._opens_at, time.monotonic() + seconds)
-
-    def succeeded(self) -> None:
-        """The server is content again."""
-        with self._lock:
-            self._in_a_row = 0
-
-
-def wait_asked_for(headers: Mapping[str, str]) -> float | None:
-    """How many seconds the server wants to be left alone, None when it does not say.
-
-    Retry-After in seconds or as a date (https://datatracker.ietf.org/doc/html/rfc9110#field.retry-after),
-    else X-RateLimit-Reset: Unix time (ServiceNow) or ISO 8601 (Jira). RateLimit-Reset, in seconds,
-    counts where it is longer
-    (https://learn.microsoft.com/en-us/sharepoint/dev/general-development/how-to-avoid-getting-throttled-or-blocked-in-sharepoint-online).
-    """
-    now = _moment(headers.get("Date", "")) or datetime.now(timezone.utc)
-    asked = _seconds(headers.get("Retry-After", ""), now)
-    if asked is None:
-        asked = _seconds(headers.get("X-RateLimit-Reset", ""), now)
-    reset = _seconds(headers.get("RateLimit-Reset", ""), now)
-    return asked if reset is None else max(asked or 0.0, reset)
-
-
-def _seconds(value: str, now: datetime) -> float | None:
-    value = value.strip()
-    if re.fullmatch(r"\d{1,15}(\.\d+)?", value):
-        number = float(value)
-        if number > 1e11:  # milliseconds since 1970
-            number /= 1000
-        # Nobody means thirty years: it is a time, not a while.
-        return max(0.0, number - now.timestamp()) if number > 1e9 else number
-    moment = _moment(value)
-    return None if moment is None else max(0.0, (moment - now).total_seconds())
-
-
-def _moment(value: str) -> datetime | None:
-    for read in (parsedate_to_datetime, lambda text: datetime.fromisoformat(text.replace("Z", "+00:00"))):
-        try:
-            moment = read(value)
-        except (ValueError, TypeError, IndexError, OverflowError):
-            continue
-        return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-    return None
-
-
-# Paging: functions that find in a page what leads to the next.
-
-
-class Page(NamedTuple):
-    """A page as it came: parsed JSON, headers, and the address that it was asked for at."""
-
-    body: Any
-    headers: Mapping[str, str]
-    url: str
-
-
-NextPage = Callable[[Page], "str | Mapping[str, str] | None"]
-"""A link to the next page, or the parameters that change for it, or None at the end."""
-
-
-def token_in(key: str, parameter: str) -> NextPage:
-    """The page holds a token under `key`, which goes into `parameter`."""
-
-    def next_page(page: Page) -> Mapping[str, str] | None:
-        token = _inside(page.body, key)
-        return {parameter: str(token)} if token else None
-
-    return next_page
-
-
-def link_in(key: str) -> NextPage:
-    """The page holds a link under `key`; a dot leads inside: `_links.next`. Graph's own names, such as
-    `@odata.nextLink`, are tried whole first."""
-
-    def next_page(page: Page) -> str | None:
-        link = _inside(page.body, key)
-        return str(link) if link else None
-
-    return next_page
-
-
-def link_header(page: Page) -> str | None:
-    """The header Link names the next page, https://datatracker.ietf.org/doc/html/rfc8288."""
-    for link in requests.utils.parse_header_links(page.headers.get("Link", "")):
-        if link.get("rel") == "next":
-            return link.get("url")
-    return None
-
-
-def _inside(body: Any, key: str) -> Any:
-    if isinstance(body, dict) and key in body:
-        return body[key]
-    for part in key.split("."):
-        body = body.get(part) if isinstance(body, dict) else None
-    return body
-
-
-def rows(body: Any, key: str) -> list[dict[str, Any]]:
-    """The list of objects under `key` of a page. Raises RequestFailed when there is none: an answer
-    of another shape must not pass for an empty page."""
-    found = _inside(body, key)
-    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
-        raise RequestFailed(f"an answer is not a listing: it has no list {key!r}", lasting=True)
-    return found
-
-
 # The session.
-
-
-@dataclass
-class _Body:
-    """A document on its way: held back at first, then written on."""
-
-    into: BinaryIO
-    held: list[bytes] = field(default_factory=list)
-    held_bytes: int = 0
-    written: int = 0
-    etag: str | None = None
-    """Names the bytes, so that the rest of the same ones can be asked for."""
-    redirected: bool = False
-
-    def take(self, piece: bytes) -> None:
-        self.held.append(piece)
-        self.held_bytes += len(piece)
-        if self.written or self.held_bytes > SPOOL_BYTES:
-            self.write_on()
-
-    def write_on(self) -> None:
-        for piece in self.held:
-            self.into.write(piece)
-            self.written += len(piece)
-        self.drop()
-
-    def drop(self) -> None:
-        self.held, self.held_bytes = [], 0
-
-    def range(self) -> dict[str, str]:
-        if not self.written:
-            return {}
-        return {"Range": f"bytes={self.written}-", "If-Range": str(self.etag)}
 
 
 class HttpSession:
@@ -450,7 +155,7 @@ class HttpSession:
         self._auth = auth
         self._judge = judge
         self._timeout = (10, timeout_seconds)
-        self._budget = Budget(in_flight, requests_per_minute)
+        self._budget = Budget(in_flight, requests_per_minute, FIRST_PAUSE)
         self._counting = threading.Lock()
         self._own = _session(in_flight, ca_file, reach)
         self._own.auth = auth
@@ -492,7 +197,7 @@ class HttpSession:
         url = self.url(path)
 
         def read(answer: requests.Response) -> Page:
-            if _sends_html(answer):
+            if sends_html(answer):
                 raise self._web_page()
             try:
                 return Page(answer.json(), answer.headers, url)
@@ -575,7 +280,7 @@ class HttpSession:
 
         Raises RequestFailed. Errors that `into.write` raises pass through.
         """
-        body = _Body(into)
+        body = Body(into)
         return self._repeat(lambda: self._fetch(self.url(path), params, dict(headers or {}), body, html))
 
     def _fetch(
@@ -583,7 +288,7 @@ class HttpSession:
         url: str,
         params: Mapping[str, str] | None,
         headers: dict[str, str],
-        body: _Body,
+        body: Body,
         html: bool,
     ) -> Download:
         # Sizes and checksums are of the document's own bytes.
@@ -606,15 +311,15 @@ class HttpSession:
             return found
         raise RequestFailed(f"{self.system} redirects the download too often", lasting=True)
 
-    def _receive(self, answer: requests.Response, body: _Body, html: bool) -> Download:
+    def _receive(self, answer: requests.Response, body: Body, html: bool) -> Download:
         start = body.written
-        if start and not _continues(answer, start, body.etag):
+        if start and not continues(answer, start, body.etag):
             raise self._broken_off(start)
         if not start and answer.status_code != 200:
             raise RequestFailed(
                 f"{self.system} answered the download with status {answer.status_code}", lasting=False
             )
-        if not html and _sends_html(answer) and "Content-Disposition" not in answer.headers:
+        if not html and sends_html(answer) and "Content-Disposition" not in answer.headers:
             raise self._web_page()
         if not start:
             body.drop()
@@ -633,7 +338,7 @@ class HttpSession:
                 again=True,
             ) from None
         body.write_on()
-        return _download(answer)
+        return download_of(answer)
 
     def _broken_off(self, written: int) -> RequestFailed:
         return RequestFailed(
@@ -751,7 +456,7 @@ class HttpSession:
             failure.status = failure.status or status
         failure.headers = answer.headers
         if failure.body is None and status >= 400:
-            failure.body = _json(answer)
+            failure.body = json_of(answer)
         if status == 401 and isinstance(self._auth, Bearer) and not bare:
             self._auth.forget(answer.request.headers.get("Authorization"))
             failure.token_refused = True
@@ -859,48 +564,6 @@ def _pause(state: tenacity.RetryCallState) -> float:
         return 0.0  # the budget lets nobody through before it is time
     growing = tenacity.wait_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE)
     return growing(state) + random.uniform(0, FIRST_PAUSE)  # noqa: S311
-
-
-def _sends_html(answer: requests.Response) -> bool:
-    return answer.headers.get("Content-Type", "").partition(";")[0].strip().lower() in (
-        "text/html",
-        "application/xhtml+xml",
-    )
-
-
-def is_html(document: ExternalDocument) -> bool:
-    """Whether the document itself is a web page, so that one in its place is no login page."""
-    return (document.content_type or "").startswith("text/html") or document.filename.lower().endswith(
-        (".htm", ".html")
-    )
-
-
-def _json(answer: requests.Response) -> Any:
-    try:
-        return answer.json()
-    except ValueError:
-        return None
-
-
-def _continues(answer: requests.Response, start: int, etag: str | None) -> bool:
-    return (
-        answer.status_code == 206
-        and answer.headers.get("Content-Range", "").startswith(f"bytes {start}-")
-        and answer.headers.get("ETag", etag) == etag
-    )
-
-
-def _download(answer: requests.Response) -> Download:
-    said = answer.headers.get("Content-Type", "")
-    length = answer.headers.get("Content-Range", "").rpartition("/")[2] or answer.headers.get(
-        "Content-Length", ""
-    )
-    encoded = answer.headers.get("Content-Encoding", "identity") != "identity"
-    return Download(
-        # What servers say when they do not know.
-        content_type=None if said.startswith(("application/octet", "binary/")) else said or None,
-        size=int(length) if length.isdigit() and not encoded else None,
-    )
 
 
 class HttpConnector(Connector):

@@ -13,7 +13,8 @@ from pydantic import Field, field_validator
 
 from connectors.atlassian import AtlassianConnector, LacksScope, moment, names, quoted, stated
 from connectors.base import Download, ExternalDocument, ListingIncomplete, Window
-from connectors.http import HttpSession, Page, RequestFailed, is_html, rows
+from connectors.http import HttpSession
+from connectors.http_answers import Page, RequestFailed, is_html, rows
 
 SEARCH = "/rest/api/3/search/jql"
 ISSUES_PER_PAGE = 5_000

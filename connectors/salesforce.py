@@ -23,18 +23,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from connectors.base import Download, ExternalDocument, NotImported, Window, secret
-from connectors.http import (
-    Bearer,
-    HttpConnector,
-    HttpSession,
-    Page,
-    RequestFailed,
-    Token,
-    check_url,
-    is_html,
-    origin,
-    rows,
-)
+from connectors.http import HttpConnector, HttpSession, check_url, origin
+from connectors.http_answers import Page, RequestFailed, is_html, rows
+from connectors.http_auth import Bearer, Token
 
 OBJECTS = ("files", "attachments")
 IDS_PER_LOOKUP = 400

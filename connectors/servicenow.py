@@ -19,19 +19,9 @@ from connectors.base import (
     Window,
     secret,
 )
-from connectors.http import (
-    Bearer,
-    HeaderKey,
-    HttpConnector,
-    HttpSession,
-    RequestFailed,
-    Token,
-    basic,
-    check_url,
-    is_html,
-    oauth_token,
-    rows,
-)
+from connectors.http import HttpConnector, HttpSession, check_url
+from connectors.http_answers import RequestFailed, is_html, rows
+from connectors.http_auth import Bearer, HeaderKey, Token, basic, oauth_token
 
 ATTACHMENTS = "/api/now/attachment"
 ATTACHMENTS_PER_PAGE = 1_000

@@ -30,17 +30,9 @@ from connectors.base import (
     Window,
     secret,
 )
-from connectors.http import (
-    Bearer,
-    HttpConnector,
-    HttpSession,
-    Page,
-    RequestFailed,
-    Token,
-    check_url,
-    link_in,
-    rows,
-)
+from connectors.http import HttpConnector, HttpSession, check_url
+from connectors.http_answers import Page, RequestFailed, link_in, rows
+from connectors.http_auth import Bearer, Token
 from connectors.quickxorhash import QuickXorHash
 
 ITEMS_PER_PAGE = 1_000

@@ -13,7 +13,8 @@ import requests
 
 from connectors.addresses import EVERYWHERE, FILE_SETTINGS, OutOfReach, Reach, adapter_within, read_networks
 from connectors.base import ConfigurationError
-from connectors.http import HttpSession, RequestFailed
+from connectors.http import HttpSession
+from connectors.http_answers import RequestFailed
 from connectors.registry import CONNECTOR_TYPES, connector_class, get_connector
 
 PUBLIC_ONLY = Reach(())

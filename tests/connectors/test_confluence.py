@@ -21,6 +21,7 @@ from connectors.base import (
     download_verified,
 )
 from connectors.confluence import Confluence
+from connectors.http_answers import RequestFailed
 from sandbox.confluence import SimulatedConfluence
 
 UTC = timezone.utc
@@ -628,7 +629,7 @@ def test_what_the_site_refuses(site: SimulatedConfluence) -> None:
     def status(path: str, **params: str) -> int | None:
         try:
             session.json("GET", path, params=params)
-        except http.RequestFailed as failure:
+        except RequestFailed as failure:
             return failure.status
         return 200
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, ClassVar
 import pytest
 import requests
 
-from connectors import http
+from connectors import http, http_auth, http_budget
 from connectors.base import (
     ConfigurationError,
     Download,
@@ -26,22 +26,10 @@ from connectors.base import (
     ListingIncomplete,
     Window,
 )
-from connectors.http import (
-    Bearer,
-    HeaderKey,
-    HttpConnector,
-    HttpSession,
-    RequestFailed,
-    Token,
-    basic,
-    check_url,
-    link_header,
-    link_in,
-    oauth_token,
-    rows,
-    token_in,
-    wait_asked_for,
-)
+from connectors.http import HttpConnector, HttpSession, check_url
+from connectors.http_answers import RequestFailed, link_header, link_in, rows, token_in
+from connectors.http_auth import Bearer, HeaderKey, Token, basic, oauth_token
+from connectors.http_budget import LONGEST_WAIT, Budget, wait_asked_for
 from sandbox.simulated import CREDENTIAL_HEADERS, Answer, Request, SimulatedSystem, route
 
 CANARY = "canary-never-to-be-seen"
@@ -377,7 +365,7 @@ def test_requests_in_flight_reach_the_budget_and_never_exceed_it(things: Things)
 
 
 def test_a_wait_that_is_too_long_ends_the_run(things: Things) -> None:
-    things.misbehave("throttle", times=9, seconds=http.LONGEST_WAIT + 60)
+    things.misbehave("throttle", times=9, seconds=LONGEST_WAIT + 60)
     with pytest.raises(
         RequestFailed, match=r"no more requests before \d{4}-\d\d-\d\d \d\d:\d\d UTC"
     ) as caught:
@@ -400,8 +388,8 @@ class Clock:
 
 def test_requests_per_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    monkeypatch.setattr(http, "time", clock)
-    budget, begun = http.Budget(8, 30), []
+    monkeypatch.setattr(http_budget, "time", clock)
+    budget, begun = Budget(8, 30, first_pause=1), []
     for _ in range(5):
         with budget.turn():
             begun.append(clock.now)
@@ -410,9 +398,8 @@ def test_requests_per_minute(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_waits_without_a_named_time_grow_until_the_server_is_content(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    monkeypatch.setattr(http, "time", clock)
-    monkeypatch.setattr(http, "FIRST_PAUSE", 1)
-    budget, waits = http.Budget(8, None), []
+    monkeypatch.setattr(http_budget, "time", clock)
+    budget, waits = Budget(8, None, first_pause=1), []
     for _ in range(9):
         before = clock.now
         with budget.turn() as turn:
@@ -468,7 +455,7 @@ def test_a_token_is_renewed_before_it_expires(things: Things, monkeypatch: pytes
     things.tokens |= {"first", "second"}
     clock = Clock()
     opened = session(things, auth=Bearer(lambda: Token(next(made), 600)))
-    monkeypatch.setattr(http, "time", clock)
+    monkeypatch.setattr(http_auth, "time", clock)
     sent = [opened.json("GET", "/echo")["headers"]["authorization"]]
     for _ in range(2):
         clock.now += 300

@@ -19,6 +19,7 @@ from connectors.base import (
     Window,
     download_verified,
 )
+from connectors.http_answers import RequestFailed
 from connectors.jira import Jira
 from sandbox.jira import SimulatedJira
 
@@ -562,7 +563,7 @@ def test_what_the_site_refuses(site: SimulatedJira) -> None:
     def status(path: str, **params: str) -> int | None:
         try:
             session.json("GET", path, params=params)
-        except http.RequestFailed as failure:
+        except RequestFailed as failure:
             return failure.status
         return 200
 

@@ -526,7 +526,6 @@ class GCSSystem(ObjectStore):
     def __init__(self, server: GCSServer, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(server.endpoint_url)
         monkeypatch.setattr(google_cloud_storage, "FIRST_PAUSE", 0.01)
-        monkeypatch.setattr(http, "FIRST_PAUSE", 0.01)
         monkeypatch.setattr(google_cloud_storage, "PATIENCE", 1.0)
         monkeypatch.setattr(google_cloud_storage, "TEST_PATIENCE", 0.0)
         self._monkeypatch = monkeypatch
