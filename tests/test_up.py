@@ -45,7 +45,9 @@ def test_in_the_background_it_still_obeys_ctrl_c(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0 and out == ""
-    assert err == f"CitySort is running: {city.ui.url}  (Ctrl-C stops it)\nStopping.\n"
+    running, console, stopping = err.splitlines()
+    assert running == f"CitySort is running: {city.ui.url}  (Ctrl-C stops it)"
+    assert console.startswith("Its console: http://127.0.0.1:") and stopping == "Stopping."
     wait_for("the end of all processes", lambda: gone(started))
     with socket.create_server(("127.0.0.1", int(port))):
         pass

@@ -33,6 +33,10 @@ COMMANDS = [
     ["failures", "list"],
     ["failures", "retry"],
     ["verify"],
+    ["serve"],
+    ["token", "create"],
+    ["token", "list"],
+    ["token", "revoke"],
     ["up"],
     ["demo"],
 ]

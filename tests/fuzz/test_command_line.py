@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from citysort_dagster.cli import app
 from tests.fuzz.conftest import Installation
 
-STAYING = {"up", "demo"}
+STAYING = {"serve", "up", "demo"}
 """Commands that run until they are stopped."""
 
 RUNNING = {"import", "process", "failures retry"}
