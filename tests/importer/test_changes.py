@@ -3,6 +3,7 @@ nothing that happened before it is missing."""
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,7 +18,7 @@ from citysort_dagster import source_configs
 from citysort_dagster.installation import Installation
 from citysort_dagster.news import News, find_news
 from citysort_dagster.settings import Settings
-from citysort_dagster.store.database import Database
+from citysort_dagster.store.database import Database, DatabaseError
 from citysort_dagster.store.models import (
     ConnectorConfig,
     Document,
@@ -26,7 +27,7 @@ from citysort_dagster.store.models import (
     SyncLogEntry,
 )
 from citysort_dagster.store.sync_log import now
-from connectors.base import Reached, Window
+from connectors.base import ExternalDocument, Reached, Window
 from tests.importer.conftest import SOURCE, City, make_city
 from tests.importer.ledger_connector import Ledger, LedgerConnector
 from tests.robustness.archive_connector import Crash, Mishaps
@@ -88,6 +89,29 @@ def test_a_limit_moves_no_checkpoint_unless_it_was_never_met(city: City) -> None
     assert (summary.limited, city.checkpoint()) == (True, None)
     _, summary = city.refresh(connector(ledger), limit=5)
     assert (summary.limited, summary.counts.imported, city.checkpoint()) == (False, 1, "0:6")
+
+
+def test_the_checkpoint_is_in_the_transaction_of_the_last_documents(city: City) -> None:
+    """Where it cannot be kept, they are not imported either."""
+
+    def rename(former: str, latter: str) -> None:
+        statement = sa.text(f"ALTER TABLE {former} RENAME TO {latter}")
+        city.database.write(lambda connection: connection.execute(statement))
+
+    class Ending(LedgerConnector):
+        def list_changes(self, checkpoint: str | None) -> Generator[ExternalDocument, None, Reached]:
+            reached = yield from super().list_changes(checkpoint)
+            rename("source_checkpoints", "elsewhere")
+            return reached
+
+    ledger = filled()
+    with pytest.raises(DatabaseError):
+        city.refresh(Ending(concurrency=2).reads(ledger))
+    rename("elsewhere", "source_checkpoints")
+    assert (city.rows(Document), city.checkpoint(), city.watermark()) == ([], None, None)
+    _, summary = city.refresh(connector(ledger))
+    assert (summary.counts.imported, city.checkpoint()) == (6, "0:6")
+    assert city.disagreements() == []
 
 
 def test_documents_that_fail_are_left_to_the_retries(city: City) -> None:
