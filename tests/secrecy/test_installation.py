@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,15 @@ from cryptography.fernet import Fernet
 
 from citysort_dagster.secrets import KEY_FILE
 from citysort_dagster.server_process import free_port
-from connectors import amazon_s3
+from connectors import amazon_s3, http
 from connectors.registry import CONNECTOR_TYPES
+from sandbox.confluence import SimulatedConfluence
 from sandbox.mariadb import MariaDBServer
 from sandbox.postgresql import PostgreSQLServer
 from sandbox.s3 import READER_ROLE, S3Server
+from sandbox.salesforce import SimulatedSalesforce
+from sandbox.sharepoint import SimulatedSharePoint
+from sandbox.simulated import SimulatedSystem
 from tests.cli.conftest import Command, Ran
 from tests.connectors.sql_databases import MySQLDatabase, PostgreSQLDatabase
 from tests.object_store_proxy import Exchange, Proxy, proxy
@@ -98,6 +103,8 @@ def town(citysort: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """With a documents database on SQLite and a key file, where everybody else may read what is made."""
     monkeypatch.setitem(CONNECTOR_TYPES, "leaky", "tests.secrecy.leaky:Leaky")
     monkeypatch.setattr(amazon_s3, "REQUEST_ATTEMPTS", 1)
+    monkeypatch.setattr(http, "FIRST_PAUSE", 0.01)
+    monkeypatch.setenv("CITYSORT_PARTITIONS_START", DAY)  # each partition of an import takes time
     before = os.umask(0o022)
     yield Town(citysort, tmp_path / "data", tmp_path, monkeypatch)
     os.umask(before)
@@ -185,6 +192,39 @@ def add_buckets(town: Town, server: S3Server, front: Proxy) -> None:
     town.source("s3_address", "amazon_s3", whole | {"endpoint_url": {"env": "AN_ADDRESS"}}, right, 2)
 
 
+@contextmanager
+def sites(town: Town) -> Iterator[list[SimulatedSystem]]:
+    """Systems that give out tokens, or links that need none, and whose downloads break off after the first."""
+    with ExitStack() as stack:
+        confluence = stack.enter_context(SimulatedConfluence())
+        salesforce = stack.enter_context(SimulatedSalesforce())
+        sharepoint = stack.enter_context(SimulatedSharePoint())
+        graph = {
+            "site_url": sharepoint.site_url,
+            "tenant_id": sharepoint.tenant_id,
+            "client_id": sharepoint.client_id,
+            "authority_url": sharepoint.url("login"),
+            "graph_url": sharepoint.url(),
+            "ca_file": str(sharepoint.ca_file),
+        }
+        application = {"client_id": salesforce.client_id, "instance_url": salesforce.url()}
+        wiki = {"base_url": confluence.url(), "email": confluence.email}
+        described: list[tuple[SimulatedSystem, str, dict[str, str], str, str]] = [
+            (confluence, "binary", wiki, "api_token", confluence.api_token),
+            (salesforce, "version_data", application, "client_secret", salesforce.client_secret),
+            (sharepoint, "media", graph, "client_secret", sharepoint.client_secret),
+        ]
+        for system, download, settings, setting, value in described:
+            for number in range(3):
+                system.add(f"{number}.txt", LETTER + str(number).encode())
+            system.misbehave("truncate", route=download, times=1_000, spare=1, at_byte=10)
+            system.misbehave("expire_tokens", times=1, spare=5)
+            kind = system.name
+            town.source(f"{kind}_right", kind, settings, {setting: town.secret(value)}, 1, by="set-secret")
+            town.source(f"{kind}_wrong", kind, settings, {setting: town.secret()}, 2)
+        yield [system for system, *_ in described]
+
+
 def add_leaks(town: Town) -> None:
     for fails, code in (("list at once", 2), ("list", 3), ("list on", 3), ("download", 1), ("close", 2)):
         secret = {"password": town.secret()}
@@ -220,6 +260,19 @@ def test_buckets_that_fail(
     ]
     assert len(tokens) >= 2
     nothing_is_shown(town, logged, postgresql_server.password, *tokens, *signatures[::10])
+
+
+def test_sites_that_fail(town: Town, logged: io.StringIO) -> None:
+    with sites(town) as systems:
+        everything_a_person_may_do(town)
+        requests = [one.request for system in systems for one in system.log]
+    tokens = {request.bearer() for request in requests} - {None}
+    media = [request.query for request in requests if request.host == "media"]
+    links = {query.get("token", query.get("tempauth")) for query in media} - {None}
+    signed_in = {request.headers.get("authorization", "").partition(" ")[2] for request in requests} - {""}
+    assert len(tokens) >= 2 and len(links) >= 6 and len(signed_in) >= 4
+    given = {str(one) for one in tokens | links | signed_in}
+    nothing_is_shown(town, logged, *given)
 
 
 def everything_a_person_may_do(town: Town) -> None:
