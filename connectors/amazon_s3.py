@@ -288,6 +288,8 @@ class AmazonS3(Connector):
         from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, PreconditionError
 
         may = self._etag_is_md5 and size is not None and size <= QUICK_BYTES and _MD5.fullmatch(etag)
+        if self.endpoint_url and self._reach.networks is not None:
+            return None  # it follows redirects, which may lead out of reach
         if not may or self.requester_pays or time.monotonic() < self._quick_from:
             return None
         try:

@@ -28,6 +28,7 @@ import sqlalchemy as sa
 from pydantic import AfterValidator, Field, PrivateAttr, field_validator, model_validator
 from sqlalchemy.types import NullType
 
+from connectors.addresses import OutOfReach
 from connectors.base import (
     ConfigurationError,
     ConnectionStatus,
@@ -576,9 +577,24 @@ class SQLConnector(Connector):
                 if self.files_root is not None and not Path(self.files_root).is_dir():
                     raise ConfigurationError(f"files_root is not a folder: {self.files_root}")
                 self._engine = self._new_engine()
+                if self._reach.networks is not None:
+                    sa.event.listen(self._engine, "do_connect", self._stay_within_reach)
             engine = self._engine
         with engine.connect() as connection:
             yield connection
+
+    def _stay_within_reach(
+        self, dialect: Any, _record: Any, _arguments: Any, options: dict[str, Any]
+    ) -> None:
+        """Has the driver connect to an address that was looked at, where it can be told to."""
+        if "host" not in options:  # a file
+            return
+        try:
+            addresses = self._reach.addresses(str(options["host"]))
+        except OutOfReach as error:
+            raise ConfigurationError(f"{self._system()}: {error}") from None
+        if addresses and dialect.driver == "psycopg":
+            options["hostaddr"] = addresses[0]
 
     @contextmanager
     def _told(self, otherwise: type[ConnectorError], begun: bool = False) -> Iterator[None]:

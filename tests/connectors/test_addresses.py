@@ -194,3 +194,39 @@ def test_a_connector_says_which_setting_is_out_of_reach(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigurationError, match="filepath"):
         archive.keep_to(Reach((), tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mysql"])
+def test_a_database_is_connected_to_where_its_name_led_when_it_was_looked_at(
+    kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import socket
+
+    server = request.getfixturevalue("postgresql_server" if kind == "postgresql" else "mariadb_server")
+    url = server.create_database()
+    config = {
+        "host": "rebinding.example",
+        "port": url.port,
+        "database": url.database,
+        "username": url.username,
+        "password": url.password,
+        "query": "SELECT 1 AS id, 'text' AS content",
+        "id_column": "id",
+        "content_column": "content",
+    }
+    real, leads_to = socket.getaddrinfo, ["127.0.0.1"]
+
+    def resolve(host: str, *arguments: Any, **options: Any) -> Any:
+        return real(leads_to[0] if host == "rebinding.example" else host, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    connector = get_connector(kind, config)
+    connector.keep_to(LOOPBACK)
+    assert connector.test_connection().ok, connector.test_connection()
+    connector.close()
+    moved = get_connector(kind, config)
+    moved.keep_to(LOOPBACK)
+    leads_to[0] = "169.254.169.254"
+    status = moved.test_connection()
+    assert not status.ok and "never asked" in status.message
+    moved.close()
