@@ -19,6 +19,12 @@ PAGES = {
     "waiting document": "/documents/{waiting}",
     "review": "/review",
     "empty review": "/review?department=Nobody",
+    "sources": "/sources",
+    "source": "/sources/city_archive",
+    "systems": "/new-source",
+    "new source": "/new-source/sharepoint",
+    "API": "/api/docs",
+    "sign in": "/sign-in",
     "not found": "/documents/00000000-0000-0000-0000-000000000000",
 }
 PICTURES = {"documents", "document", "review"}
