@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from functools import cache, partial
@@ -30,10 +30,12 @@ from connectors.base import (
     Window,
     secret,
 )
+from connectors.http_budget import LONGEST_WAIT, THROTTLED, Budget, wait_asked_for
 
 if TYPE_CHECKING:
     from botocore.config import Config
     from botocore.credentials import Credentials
+    from botocore.hooks import BaseEventHooks
     from botocore.loaders import Loader
     from botocore.response import StreamingBody
     from botocore.session import Session
@@ -47,6 +49,7 @@ REQUEST_ATTEMPTS = 5
 BODY_ATTEMPTS = 4
 QUICK_BYTES = 4_000_000
 QUICK_PAUSE_SECONDS = 30.0
+LONGEST_WAIT_OF_A_TEST = 5.0
 
 CONSOLES = {"aws-cn": "console.amazonaws.cn", "aws-us-gov": "console.amazonaws-us-gov.com"}
 
@@ -116,6 +119,7 @@ class AmazonS3(Connector):
     _session: Any = PrivateAttr(default=None)
     _quick: Any = PrivateAttr(default=None)
     _quick_from: float = PrivateAttr(default=0.0)
+    _longest_wait: float = PrivateAttr(default=LONGEST_WAIT)
     _etag_is_md5: bool = PrivateAttr(default=True)
 
     @model_validator(mode="after")
@@ -146,10 +150,13 @@ class AmazonS3(Connector):
         return self
 
     def test_connection(self) -> ConnectionStatus:
+        self._longest_wait = LONGEST_WAIT_OF_A_TEST
         try:
             found = self._page({"MaxKeys": 1})
         except _vendor_errors() as error:
             return ConnectionStatus(False, self._sentence(error))
+        finally:
+            self._longest_wait = LONGEST_WAIT
         what = f"below {self.prefix}" if self.prefix else "in it"
         some = "there are objects" if found.get("Contents") else "there is nothing"
         return ConnectionStatus(True, f"bucket {self.bucket_name} can be listed; {some} {what}")
@@ -373,8 +380,29 @@ class AmazonS3(Connector):
         endpoint = self.endpoint_url or None
         made = session.create_client("s3", region, endpoint_url=endpoint, config=self._config())
         made.meta.events.register("before-parse.s3.ListObjectsV2", _parse_contents)
+        self._heed_retry_after(made.meta.events)
         self._session = session
         return cast("S3Client", made)
+
+    def _heed_retry_after(self, events: BaseEventHooks) -> None:
+        """Amazon names no time, but stores of others do, and botocore does not heed it. All threads wait."""
+        budget = Budget(self.concurrency + 1, None, 0.0)
+
+        def wait(**_: Any) -> None:
+            with budget.turn():
+                pass
+
+        def listen(response_dict: Mapping[str, Any] | None, **_: Any) -> None:
+            if response_dict is None or response_dict["status_code"] not in THROTTLED:
+                return
+            seconds = wait_asked_for(response_dict["headers"])
+            if seconds is not None:
+                seconds = min(seconds, self._longest_wait)
+                budget.close(0, seconds)
+                self._quick_from = max(self._quick_from, time.monotonic() + seconds)
+
+        events.register_first("request-created.s3", wait)  # before it is signed, which is not for long
+        events.register("response-received.s3", listen)
 
     def _config(self) -> Config:
         """https://botocore.amazonaws.com/v1/documentation/api/latest/reference/config.html"""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import os
 import re
+import time
 import tracemalloc
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -332,6 +334,57 @@ def test_a_server_that_lists_nonsense_is_not_believed(
         connector = connect(s3_server, crowded, endpoint_url=front.endpoint_url)
     with pytest.raises((ListingIncomplete, ConfigurationError), match=sentence):
         list(connector.list_documents())
+
+
+class Throttling:
+    """Refuses the first requests, and counts which come before the time is over that it named."""
+
+    def __init__(self, count: int, retry_after: Callable[[], str], seconds: float) -> None:
+        self._left = count
+        self._retry_after = retry_after
+        self._seconds = seconds
+        self._opens_at = 0.0
+        self.too_early = 0
+
+    def __call__(self, exchange: Exchange) -> None:
+        if not self._left:
+            self.too_early += time.monotonic() < self._opens_at
+            return
+        self._left -= 1
+        exchange.status, exchange.body = 503, error_xml("SlowDown")
+        exchange.answer_headers = {"content-type": "application/xml", "retry-after": self._retry_after()}
+        time.sleep(0.05)  # a server that takes its time: the refusals come one after the other
+        self._opens_at = time.monotonic() + self._seconds
+
+
+def in_three_seconds() -> str:
+    return format_datetime(datetime.now(timezone.utc) + timedelta(seconds=3), usegmt=True)
+
+
+@pytest.mark.parametrize("retry_after", [lambda: "2", in_three_seconds], ids=["seconds", "date"])
+def test_a_store_that_asks_to_wait_is_left_alone_for_that_time(
+    s3_server: S3Server, bucket: str, front: Proxy, retry_after: Callable[[], str]
+) -> None:
+    put(s3_server, bucket, "a.txt", b"arrived")
+    front.before = throttling = Throttling(1, retry_after, 1.5)
+    connector = connect(s3_server, bucket, endpoint_url=front.endpoint_url)
+    (document,) = connector.list_documents()
+    assert throttling.too_early == 0
+    assert content(connector, document) == b"arrived"
+
+
+def test_when_one_thread_is_asked_to_wait_all_of_them_do(
+    s3_server: S3Server, bucket: str, front: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(amazon_s3, "QUICK_BYTES", -1)  # that way has no eye for it
+    for number in range(4):
+        put(s3_server, bucket, f"{number}.txt", b"arrived")
+    connector = connect(s3_server, bucket, endpoint_url=front.endpoint_url, concurrency=4)
+    documents = list(connector.list_documents())
+    front.before = throttling = Throttling(4, lambda: "2", 2)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda one: content(connector, one), documents)) == [b"arrived"] * 4
+    assert throttling.too_early == 0
 
 
 def test_throttling_is_waited_out(s3_server: S3Server, bucket: str, front: Proxy) -> None:
