@@ -51,6 +51,14 @@ To = Annotated[
     date | None,
     typer.Option("--to", parser=parse_date, metavar="DATE", help="Imported on this day (UTC) or earlier."),
 ]
+Search = Annotated[
+    str | None,
+    typer.Option(
+        "--search",
+        metavar="WORDS",
+        help="With all these words, or words that begin so, in the name, the id at the source or the text.",
+    ),
+]
 Current = Annotated[
     bool,
     typer.Option("--all/--current", help="All versions, or without those that later ones supersede."),
@@ -68,6 +76,7 @@ def list_(
     date_from: From = None,
     date_to: To = None,
     every_version: Current = True,
+    search: Search = None,
     limit: Annotated[
         int | None,
         typer.Option(
@@ -78,7 +87,7 @@ def list_(
 ) -> None:
     """List documents, those imported last first."""
     chosen = DocumentFilter(
-        source, department, doc_type, status, partition, run, date_from, date_to, not every_version
+        source, department, doc_type, status, partition, run, date_from, date_to, not every_version, search
     )
     with open_installation() as installation:
         if as_json:
@@ -201,11 +210,12 @@ def export(
     date_from: From = None,
     date_to: To = None,
     every_version: Current = True,
+    search: Search = None,
     as_json: Json = False,
 ) -> None:
     """Copy documents into a folder, with a manifest of their lineage. Repeat it to resume it."""
     chosen = DocumentFilter(
-        source, department, doc_type, status, partition, run, date_from, date_to, not every_version
+        source, department, doc_type, status, partition, run, date_from, date_to, not every_version, search
     )
     counts = {"exported": 0, "present": 0, "failed": 0}
 

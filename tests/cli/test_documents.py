@@ -81,6 +81,9 @@ FILTERS: list[tuple[list[str], int]] = [
     (["--from", "2026-01-01"], 4),
     (["--to", "2026-01-01"], 0),
     (["--limit", "2"], 2),
+    (["--search", "may"], 2),
+    (["--search", "april bin", "--status", "ingested"], 1),
+    (["--search", "nowhere"], 0),
 ]
 
 
