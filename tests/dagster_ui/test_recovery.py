@@ -8,8 +8,10 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import psutil
 import pytest
 
+from citysort_dagster.store.models import Import
 from tests.dagster_ui.archives import PostgreSQLArchive
 from tests.dagster_ui.conftest import Busy, Sources
 from tests.dagster_ui.graphql import wait_for
@@ -60,19 +62,26 @@ def test_a_source_never_runs_twice_at_once_others_run_meanwhile(city: Busy, sour
     assert len(city.documents("registry")) == 5
 
 
-def test_a_killed_run_is_tried_again(city: Busy, sources: Sources) -> None:
-    sources.registry.put(("entry-new", "2025-06-07", b"A complaint about noise."))
+def test_a_run_killed_in_the_middle_of_an_import_is_tried_again(city: Busy, sources: Sources) -> None:
+    entries = [(f"new-{number}", "2025-06-07", b"A complaint about noise.") for number in range(3_000)]
+    sources.registry.put(*entries)
     with sources.registry.locked():
         run_id = city.ui.start("registry", "2025-06-01")
         wait_until_it_waits(sources.registry)
-        os.kill(wait_for("the process of the run", lambda: city.ui.process_of(run_id)), signal.SIGKILL)
-        assert city.ui.ended(run_id)["status"] == "FAILURE"
+        process = wait_for("the process of the run", lambda: city.ui.process_of(run_id))
+    while not city.rows(Import.status, where=[Import.run_id == run_id]):
+        assert psutil.pid_exists(process)
+    os.kill(process, signal.SIGKILL)
+    assert city.rows(Import.status, where=[Import.run_id == run_id]) == [("running",)]
+    assert city.ui.ended(run_id)["status"] == "FAILURE"
     (again,) = wait_for(
         "the run that tries again", lambda: city.ui.tagged(**{"dagster/parent_run_id": run_id})
     )
     assert city.ui.ended(again["runId"])["status"] == "SUCCESS"
     assert "2025-06-01" in city.ui.materialized(again["runId"])
-    assert "entry-new" in {row.external_id for row in city.documents("registry")}
+    assert city.rows(Import.status, where=[Import.run_id == run_id]) == [("interrupted",)]
+    ids = [row.external_id for row in city.documents("registry")]
+    assert len(ids) == len(set(ids)) == 3_005
     assert city.disagreements() == []
 
 
