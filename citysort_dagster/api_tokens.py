@@ -136,6 +136,7 @@ def open_session(database: Database, token: Token) -> str:
                 hash=_hash(cookie), token_id=token.id, created_at=at, expires_at=at + SESSION_LASTS
             )
         )
+        audit(connection, [{"event": "signed in", "details": {}}], token.name)
 
     database.write(work)
     return cookie

@@ -121,6 +121,9 @@ def launch_import(
 def import_run(installation: Installation, instance: dg.DagsterInstance, run_id: str) -> ImportRun | None:
     """How the import of that run stands; None when it is no run that imports a source."""
     run = instance.get_run_by_id(run_id)
+    if run is not None and PROCESS_TAG in run.tags and not run.is_finished:
+        unfinished_runs(instance)  # notices where the process has died
+        run = instance.get_run_by_id(run_id)
     with installation.database.read() as connection:
         row = connection.execute(sa.select(Import).where(Import.run_id == run_id)).first()
         errors = connection.execute(
@@ -136,7 +139,9 @@ def import_run(installation: Installation, instance: dg.DagsterInstance, run_id:
     status = _status(run, row)
     message = row.error if row is not None else None
     if status == "failed" and run is not None:
-        message = failure_of(instance, run_id) or message
+        message = (
+            failure_of(instance, run_id) or message or "The process of the run ended before the run did."
+        )
     url = running_url(installation.settings)
     return ImportRun(
         run_id,

@@ -40,10 +40,15 @@ def create_source(installation: Installation, values: Mapping[str, Any], actor: 
 
 
 def change_source(
-    installation: Installation, name: str, values: Mapping[str, Any], actor: str
+    installation: Installation,
+    name: str,
+    values: Mapping[str, Any],
+    actor: str,
+    part_of_config: bool = False,
 ) -> SourceConfig:
     """The source with these values in place of those it has; the keys of `sources.yaml` that are left
-    out stay. A `config` is the whole of it, but for secrets, which stay where they are left out.
+    out stay. A `config` is the whole of it, but for secrets, which stay where they are left out; or a
+    part of it, in which null takes a setting back to its default.
 
     A source that a file describes is changed there; only a stored secret of it, and whether it is
     enabled, are not the file's alone. Raises as `create_source` does, and UnknownSource.
@@ -52,6 +57,8 @@ def change_source(
     if source.origin != CONSOLE:
         return _change_source_of_file(installation, source, values, actor)
     whole = {**as_values(source), "config": shown_config(source), **values, "name": name}
+    if part_of_config:
+        whole["config"] = {**shown_config(source), **values.get("config", {})}
     stored = source.config if whole["connector"] == source.connector_type else {}
     entry = _checked(installation, whole, stored)
     return save_source(installation.database, _sealed(entry, installation), source, actor)

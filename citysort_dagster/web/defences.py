@@ -10,7 +10,8 @@ from ipaddress import ip_address
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from citysort_dagster.web.problems import Problem, answer, unforeseen
+from citysort_dagster.web.problems import Problem, answer, log, unforeseen
+from connectors.base import unexpected
 
 MAX_BODY = 1_000_000
 """Bytes. The largest thing anybody sends is the key file of a service account."""
@@ -25,6 +26,10 @@ HEADERS = {
     b"cross-origin-opener-policy": b"same-origin",
     b"cross-origin-resource-policy": b"same-origin",
 }
+
+
+class BrokenOff(Exception):
+    """An answer could not be given whole; the log says where."""
 
 
 class Defences:
@@ -91,9 +96,11 @@ class Defences:
             if begun:
                 raise
             await answer(request, problem)(scope, receive, send_with_headers)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - told without its text
             if begun:
-                raise
+                log.error("%s %s broke off: %s", request.method, request.url.path, unexpected(error))
+                # Ends the connection; the server would print the error itself, which may hold anything.
+                raise BrokenOff from None
             await unforeseen(request, error)(scope, receive, send_with_headers)
 
     def _is_known(self, host: str) -> bool:

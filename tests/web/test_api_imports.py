@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import psutil
 import pytest
 import requests
 import sqlalchemy as sa
 
-from citysort_dagster.instance import open_instance
+from citysort_dagster.instance import PROCESS_TAG, open_instance
 from citysort_dagster.reload import running_url
 from citysort_dagster.server_process import free_ports
 from citysort_dagster.store.models import Import, RunOverride
@@ -216,6 +217,20 @@ def test_imports_outlive_the_server(environment: Path, archive: dict[str, Any]) 
             assert second.follow(run_id)[-1][1]["imported_count"] == 2
         with installation.database.read() as connection:
             assert connection.execute(sa.select(Import.status)).scalar() == "complete"
+
+
+def test_an_import_whose_process_is_killed_has_failed(
+    console: Console, help_desk: dict[str, Any], servicenow: SimulatedServiceNow
+) -> None:
+    console.well("POST", "/api/sources", {"name": "desk", "connector": "servicenow", "config": help_desk})
+    with servicenow.lock:
+        run_id = console.well("POST", "/api/sources/desk/import")["run_id"]
+        with open_instance(console.installation.settings) as instance:
+            run = instance.get_run_by_id(run_id)
+            assert run is not None
+            psutil.Process(int(run.tags[PROCESS_TAG].split(":")[1])).kill()
+        kind, last = console.follow(run_id)[-1]
+    assert kind == "done" and last["status"] == "failed" and "process" in last["message"]
 
 
 def test_the_process_of_an_import_says_what_is_wrong(environment: Path) -> None:

@@ -20,7 +20,7 @@ from citysort_dagster.installation import open_installation
 from citysort_dagster.store.models import ApiToken, Session
 from citysort_dagster.web.defences import MAX_BODY
 from tests.dagster_ui.conftest import COMMAND, PROJECT
-from tests.secrecy.canaries import Search
+from tests.secrecy.canaries import Search, canary
 from tests.web.console import Console, running
 
 OPEN = {"/api/health", "/api/ready", "/", "/sign-in"}
@@ -466,3 +466,22 @@ def test_others_are_served_only_where_they_can_be_known(environment: Path) -> No
         ran = citysort("serve", "--port", "65000", "--name", "x.example", environment=environment)
         assert ran.returncode == 2, "a revoked token lets nobody in"
     assert citysort("token", "revoke", "nobody", environment=environment).returncode == 2
+
+
+def test_what_nobody_foresaw_is_told_without_its_text(
+    console: Console, help_desk: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    console.well("POST", "/api/sources", {"name": "desk", "connector": "servicenow", "config": help_desk})
+    secret = canary()
+    console.installation.database.write(
+        lambda connection: connection.execute(
+            sa.text("UPDATE connector_configs SET config_json = :broken"),
+            {"broken": f'{{"password": {secret}'},
+        )
+    )
+    problem = console.refused(500, "GET", "/api/sources")
+    assert "its log says where" in problem["detail"] and secret not in str(problem)
+    page = console("GET", "/sources")
+    assert page.status_code == 500 and secret not in page.text
+    assert "unexpected JSONDecodeError in" in caplog.text and secret not in caplog.text
+    assert console.well("GET", "/api/health") == {"status": "ok"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Response
+from starlette.concurrency import run_in_threadpool
 
 from citysort_dagster import source_editing
 from citysort_dagster.installation import Installation
@@ -106,7 +107,7 @@ def test_connector(
     response_model=ImportReport,
     responses={200: {"model": ImportReport, "description": "It is over (`wait`)."}},
 )
-def import_connector(
+async def import_connector(
     connector_type: KnownConnector,
     caller: Operator,
     installation: TheInstallation,
@@ -114,10 +115,10 @@ def import_connector(
     order: ImportOrder | None = None,
 ) -> Response:
     """Import the default source in a Dagster run: what is not there yet, up to the limit."""
-    source = get_source(installation.database, connector_type)
+    source = await run_in_threadpool(get_source, installation.database, connector_type)
     if source is None or source.connector_type != connector_type:
         raise _not_configured(connector_type)
-    return order_import(installation, instance, source, order, caller)
+    return await order_import(installation, instance, source, order, caller)
 
 
 def _config(installation: Installation, connector_type: str) -> ConnectorConfig:

@@ -28,8 +28,8 @@ class Health(BaseModel):
 
 
 @router.get("/api/health")
-def health() -> Health:
-    """The server answers."""
+async def health() -> Health:
+    """The server answers, however busy it is."""
     return Health(status="ok")
 
 

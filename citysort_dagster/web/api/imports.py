@@ -41,7 +41,7 @@ _streams = asyncio.Semaphore(MOST_STREAMS)
     response_model=ImportReport,
     responses={200: {"model": ImportReport, "description": "It is over (`wait`)."}},
 )
-def import_source(
+async def import_source(
     name: str,
     caller: Operator,
     installation: TheInstallation,
@@ -49,7 +49,8 @@ def import_source(
     order: ImportOrder | None = None,
 ) -> Response:
     """Import a source in a Dagster run: what is not there yet, up to the limit."""
-    return order_import(installation, instance, known_source(installation.database, name), order, caller)
+    source = await run_in_threadpool(known_source, installation.database, name)
+    return await order_import(installation, instance, source, order, caller)
 
 
 @router.get("/imports/{run_id}")
@@ -104,7 +105,7 @@ async def follow_import(
     return StreamingResponse(events(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
-def order_import(
+async def order_import(
     installation: Installation,
     instance: dg.DagsterInstance,
     source: SourceConfig,
@@ -113,12 +114,13 @@ def order_import(
 ) -> Response:
     """Launches what is ordered: 202 and where to look, or with `wait` 200 and what came of it."""
     order = order or ImportOrder()
-    run_id = launch(installation, instance, source, order, caller)
+    run_id = await run_in_threadpool(launch, installation, instance, source, order, caller)
     deadline = time.monotonic() + LONGEST_WAIT
-    run = _known_run(installation, instance, run_id)
+    run = await run_in_threadpool(_known_run, installation, instance, run_id)
+    # Those who wait hold no thread: there are only so many.
     while order.wait and not run.finished and time.monotonic() < deadline:
-        time.sleep(LOOK_SECONDS)
-        run = _known_run(installation, instance, run_id)
+        await asyncio.sleep(LOOK_SECONDS)
+        run = await run_in_threadpool(_known_run, installation, instance, run_id)
     return JSONResponse(
         report_of(run).model_dump(mode="json"),
         status_code=200 if run.finished else 202,

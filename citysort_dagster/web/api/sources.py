@@ -69,10 +69,7 @@ def patch_source(name: str, change: SourceChange, caller: Admin, installation: T
     for key in ("connector", "config", "enabled", "owners", "tags", "group"):
         if key in values and values[key] is None:
             raise Problem(422, "Not understood", f"{key} cannot be null: leave it out to keep it.")
-    source = known_source(installation.database, name)
-    if "config" in values and source.origin != FILE:
-        values["config"] = {**source_editing.shown_config(source), **values["config"]}
-    return _change(installation, name, values, caller)
+    return _change(installation, name, values, caller, part_of_config=True)
 
 
 @router.delete("/{name}", status_code=204)
@@ -124,8 +121,14 @@ def test_result(installation: Installation, source: SourceConfig) -> TestResult:
     return TestResult(**try_connection(source, installation.settings)._asdict())
 
 
-def _change(installation: Installation, name: str, values: Mapping[str, Any], caller: Caller) -> Source:
-    source_editing.change_source(installation, name, values, caller.actor)
+def _change(
+    installation: Installation,
+    name: str,
+    values: Mapping[str, Any],
+    caller: Caller,
+    part_of_config: bool = False,
+) -> Source:
+    source_editing.change_source(installation, name, values, caller.actor, part_of_config)
     return _told(installation, name, reload_definitions(installation.settings))
 
 
