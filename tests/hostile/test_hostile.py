@@ -61,6 +61,7 @@ def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CITYSORT_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("CITYSORT_PARTITIONS_START", "2026-01-01")  # each partition of an import takes time
     bounded = partial(TextExtractor, workers=WORKERS, timeout_seconds=SECONDS, memory_mb=MEMORY_MB)
     monkeypatch.setattr(ingestion_assets, "TextExtractor", bounded)
 

@@ -43,6 +43,7 @@ def installation(
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CITYSORT_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("CITYSORT_PARTITIONS_START", "2026-01-01")  # each partition of an import takes time
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     if request.param == "postgresql":
         url = request.getfixturevalue("postgresql_server").create_database()
