@@ -75,7 +75,7 @@ def source_state(database: Database, name: str) -> SourceState | None:
 def _state(source: SourceConfig, last: sa.Row[Any] | None) -> tuple[State, str]:
     if not source.enabled:
         return "disabled", "It is disabled: nothing imports it."
-    if last is not None and last.status in ("failed", "incomplete"):
+    if last is not None and last.status in ("failed", "incomplete", "interrupted"):
         return "failing", f"The last import failed: {last.error or 'see its run'}."
     fresh, reason = freshness(source.schedule, source.last_sync_at, source.created_at)
     if last is None and source.last_sync_at is None:

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -21,6 +22,7 @@ from citysort_dagster import launch, source_configs
 from citysort_dagster.automation import build_retry_sensor
 from citysort_dagster.installation import Installation, open_installation
 from citysort_dagster.instance import PROCESS_TAG, open_instance, this_process
+from citysort_dagster.source_states import source_state
 from citysort_dagster.store.models import Document, Import
 from citysort_dagster.store.sync_log import now
 from citysort_dagster.verify import verify
@@ -103,9 +105,16 @@ def test_an_import_whose_process_is_gone_is_noticed_within_minutes(installation:
         }
         runs["unknown"] = str(uuid.uuid4())
         nothing = dict.fromkeys(("listed", "imported", "skipped", "failed", "bytes"), 0)
+        at = now()
         rows = [
-            {"run_id": run_id, "source": "letters", "started_at": now(), "status": "running", **nothing}
-            for run_id in runs.values()
+            {
+                "run_id": run_id,
+                "source": "letters",
+                "started_at": at - timedelta(minutes=minutes),
+                "status": "running",
+                **nothing,
+            }
+            for minutes, run_id in enumerate(runs.values())
         ]
         installation.database.write(lambda connection: connection.execute(sa.insert(Import), rows))
         build_retry_sensor({"letters": dg.define_asset_job("import_letters")})(
@@ -117,3 +126,6 @@ def test_an_import_whose_process_is_gone_is_noticed_within_minutes(installation:
         "alive": "running",
         "unknown": "running",
     }
+    state = source_state(installation.database, "letters")
+    assert state is not None and state.state == "failing"
+    assert "its run ended before the import did" in state.reason
