@@ -23,9 +23,13 @@ INDEXED_BYTES = 500_000
 """Of all words of a document together; a tsvector holds a million."""
 LONGEST_WORD = 60
 MOST_WANTED = 10
+MANY = 5_000
+"""Documents with a word, from which on they are looked at one by one."""
 
 # Not among the models: the two databases have different tables of this name.
-_TABLE = sa.table("document_words", sa.column("document_id"), sa.column("words"), sa.column("number"))
+_TABLE = sa.table(
+    "document_words", sa.column("document_id"), sa.column("words", sa.Text), sa.column("number")
+)
 _FTS = sa.table("document_words_index", sa.column("rowid"), sa.column("document_words_index"))
 
 
@@ -73,7 +77,8 @@ def forget_words(connection: sa.Connection, document_ids: Sequence[str]) -> None
 
 
 def has_words(connection: sa.Connection, text: str) -> sa.ColumnElement[bool]:
-    """Whether a document has, for each word of the text, a word that begins with it.
+    """Whether a document has, for each word of the text, a word that begins with it; one that is
+    shorter than three ASCII characters must be the whole word.
 
     A document whose text has not been read yet is found by parts of its name and its id at the
     source. A text without any word is found nowhere.
@@ -81,16 +86,55 @@ def has_words(connection: sa.Connection, text: str) -> sa.ColumnElement[bool]:
     wanted = words_of(text)[:MOST_WANTED]
     if not wanted:
         return sa.false()
-    if connection.dialect.name == "postgresql":
-        query = sa.literal(" & ".join(f"'{word}':*" for word in wanted), sa.Text)
-        matches = _TABLE.c.words.op("@@")(sa.cast(query, postgresql.TSQUERY))
-        indexed = sa.select(_TABLE.c.document_id).where(matches)
-    else:
-        query = sa.literal(" AND ".join(f'"{word}"*' for word in wanted), sa.Text)
-        numbers = sa.select(_FTS.c.rowid).where(_FTS.c.document_words_index.op("MATCH")(query))
-        indexed = sa.select(_TABLE.c.document_id).where(_TABLE.c.number.in_(numbers))
     named = sa.func.lower(Document.filename + " " + Document.external_id)
-    unread = sa.select(Document.id).where(
-        Document.stage == "imported", *[named.contains(word, autoescape=True) for word in wanted]
-    )
-    return Document.id.in_(sa.union_all(indexed, unread))
+    unread = [Document.stage == "imported", *[named.contains(word, autoescape=True) for word in wanted]]
+    index = _InPostgreSQL(wanted) if connection.dialect.name == "postgresql" else _InSQLite(wanted)
+    if index.finds_many(connection):
+        # The list of them all would take longest; looking at one after the other soon finds a page.
+        return sa.or_(index.of_this_document(), sa.and_(*unread))
+    # One list, not one condition or another: that, an index does not answer.
+    return Document.id.in_(sa.union_all(index.ids(), sa.select(Document.id).where(*unread)))
+
+
+class _InPostgreSQL:
+    def __init__(self, wanted: Sequence[str]) -> None:
+        parts = [f"'{word}'{':*' if _is_beginning(word) else ''}" for word in wanted]
+        query = sa.cast(sa.literal(" & ".join(parts), sa.Text), postgresql.TSQUERY)
+        self._matches = _TABLE.c.words.op("@@")(query)
+
+    def ids(self) -> sa.Select[Any]:
+        return sa.select(_TABLE.c.document_id).where(self._matches)
+
+    def of_this_document(self) -> sa.ColumnElement[bool]:
+        return sa.exists().where(_TABLE.c.document_id == Document.id, self._matches)
+
+    def finds_many(self, connection: sa.Connection) -> bool:
+        """As the database guesses from its statistics; its index could not be asked for the first few."""
+        statement = self.ids().compile(connection)
+        plan = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {statement}", statement.params).scalar_one()
+        return int(plan[0]["Plan"]["Plan Rows"]) >= MANY
+
+
+class _InSQLite:
+    def __init__(self, wanted: Sequence[str]) -> None:
+        self._wanted = wanted
+        query = " AND ".join(f'"{word}"{"*" if _is_beginning(word) else ""}' for word in wanted)
+        self._numbers = sa.select(_FTS.c.rowid).where(_FTS.c.document_words_index.op("MATCH")(query))
+
+    def ids(self) -> sa.Select[Any]:
+        return sa.select(_TABLE.c.document_id).where(_TABLE.c.number.in_(self._numbers))
+
+    def of_this_document(self) -> sa.ColumnElement[bool]:
+        spaced = sa.literal(" ") + _TABLE.c.words + " "
+        parts = [f" {word}" if _is_beginning(word) else f" {word} " for word in self._wanted]
+        found = [sa.func.instr(spaced, part) > 0 for part in parts]
+        return sa.exists().where(_TABLE.c.document_id == Document.id, *found)
+
+    def finds_many(self, connection: sa.Connection) -> bool:
+        first = self._numbers.limit(MANY).subquery()
+        return connection.execute(sa.select(sa.func.count()).select_from(first)).scalar_one() == MANY
+
+
+def _is_beginning(word: str) -> bool:
+    """Whether words that begin so count; there are too many for one or two letters of an alphabet."""
+    return len(word) > 2 or not word.isascii()

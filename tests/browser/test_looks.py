@@ -27,7 +27,7 @@ PAGES = {
     "sign in": "/sign-in",
     "not found": "/documents/00000000-0000-0000-0000-000000000000",
 }
-PICTURES = {"documents", "document", "review"}
+PICTURES = {"documents", "review"}
 
 
 @pytest.fixture(scope="session")

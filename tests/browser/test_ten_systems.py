@@ -176,6 +176,7 @@ def imported(
                 added[name].watched += page.evaluate("window.seen")
                 if name == "public_works" and counts["imported"]:
                     expect(page.locator("#standing-panel .figures dd").first).to_have_text(str(EACH))
+                    page.set_viewport_size({"width": 1280, "height": 860})
                     page.reload()
                     picture(page, "console-source")
     return added

@@ -17,6 +17,7 @@ from citysort_dagster.document_search import (
     search_documents,
     source_names,
 )
+from citysort_dagster.store import document_words
 from citysort_dagster.store.database import Database
 from citysort_dagster.store.document_words import INDEXED_BYTES, LONGEST_WORD, words_of
 from citysort_dagster.store.models import Document
@@ -74,6 +75,20 @@ def test_words_of_other_alphabets_find_a_document(found: Town, words: str) -> No
 
 def test_all_words_must_occur(found: Town) -> None:
     assert names(found, "okafor barking") == set()
+
+
+def test_one_or_two_letters_are_a_whole_word(found: Town) -> None:
+    assert names(found, "a new roof") == names(found, "a") & names(found, "roof") == {"Permit_2026-014.txt"}
+    assert names(found, "ne roof") == set()
+    assert len(names(found, "\u6771")) == 1
+
+
+def test_words_that_many_documents_have_are_found_alike(found: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document_words, "MANY", 1)  # as if all these were many
+    assert names(found, "okaf 12") == {"Permit_2026-014.txt"}
+    assert names(found, "a elm") == {"Permit_2026-014.txt"}
+    assert names(found, "jose") == {"noise.txt"}
+    assert names(found, "ne roof") == names(found, "kafor") == names(found, "okafor barking") == set()
 
 
 def test_a_part_in_the_middle_of_a_word_finds_nothing(found: Town) -> None:
