@@ -14,6 +14,7 @@ from tests.web.documents.town import Town
 SCREENS = {"desk": {"width": 1280, "height": 860}, "phone": {"width": 360, "height": 740}}
 PAGES = {
     "documents": "/documents",
+    "search": "/documents?q=permit",
     "nothing found": "/documents?q=zzzzzz&from=yesterday",
     "document": "/documents/{routed}",
     "waiting document": "/documents/{waiting}",
@@ -27,7 +28,7 @@ PAGES = {
     "sign in": "/sign-in",
     "not found": "/documents/00000000-0000-0000-0000-000000000000",
 }
-PICTURES = {"documents", "review"}
+PICTURES = {"search": "console-documents", "review": "console-review"}
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +56,7 @@ def test_a_page_fits_and_everybody_can_use_it(
     with open_page(url + PAGES[name].format(**ids), viewport=SCREENS[screen], color_scheme=scheme) as page:
         keep_to_the_rules(page)
         if name in PICTURES and screen == "desk" and scheme == "light":
-            picture(page, f"console-{name}")
+            picture(page, PICTURES[name])
         if name == "review" and screen == "desk":
             page.keyboard.press("?")
             expect(page.get_by_role("dialog")).to_be_visible()
