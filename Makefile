@@ -19,7 +19,7 @@ $(INSTALLED): requirements.lock setup.py scripts/setup.sh
 demo: $(INSTALLED) ## Make a small city, import it, show what arrived where, serve the Dagster UI until Ctrl-C
 	@$(BIN)/citysort demo --port $(PORT) $(if $(ONCE),--once)
 
-up: $(INSTALLED) ## Run the pipeline: schedules, sensors and the Dagster UI, until Ctrl-C
+up: $(INSTALLED) ## Run the pipeline: schedules, sensors, the Dagster UI and the console, until Ctrl-C
 	@$(BIN)/citysort up --port $(PORT)
 
 test: $(INSTALLED) lint ## Run every check and test; installs PostgreSQL and MariaDB where it may

@@ -113,12 +113,19 @@ def answer(request: Request, problem: Problem) -> Response:
             media_type="application/problem+json",
         )
     if problem.status == 401:
-        there = f"/sign-in?next={quote(request.url.path)}"
+        there = "/sign-in"
+        if request.method == "GET":
+            there += f"?next={quote(request.url.path)}"
         if "HX-Request" in request.headers:
             return Response(status_code=401, headers={"HX-Redirect": there})
         return RedirectResponse(there, status_code=303)
     from citysort_dagster.web.templating import page
 
+    if "HX-Request" in request.headers:
+        # htmx shows nothing of an answer that is an error: it is told where to put this one.
+        response = page(request, "problem.html", problem=problem)
+        response.headers.update({"HX-Retarget": "#main", "HX-Reswap": "afterbegin", "HX-Reselect": ".notice"})
+        return response
     response = page(request, "error.html", problem=problem)
     response.status_code = problem.status
     response.headers.update(problem.headers)

@@ -88,7 +88,7 @@ def test_nothing_is_told_or_done_without_a_token(guarded: Console) -> None:
                 assert answer.json()["title"] == "Who are you?"
             else:
                 assert answer.status_code == 303, (method, path, answer.status_code)
-                assert answer.headers["Location"].startswith("/sign-in?next=")
+                assert answer.headers["Location"].startswith("/sign-in")
 
 
 def test_each_role_may_do_what_is_its_own(console: Console, archive: dict[str, Any]) -> None:
@@ -294,7 +294,7 @@ def test_paths_lead_nowhere_else(console: Console, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7 * 7 }}", "'; --"]
+    "text", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7919 * 7907 }}", "'; --"]
 )
 def test_script_in_names_and_settings_is_text(console: Console, archive: dict[str, Any], text: str) -> None:
     console.refused(422, "POST", "/api/sources", {"name": text, "connector": "sqlite", "config": archive})
@@ -306,7 +306,7 @@ def test_script_in_names_and_settings_is_text(console: Console, archive: dict[st
     )
     for path in ("/sources", "/sources/archive"):
         page = console("GET", path).text
-        assert text not in page or (text == "{{ 7 * 7 }}" and "49" not in page)
+        assert text not in page or (text == "{{ 7919 * 7907 }}" and "62615533" not in page)
         assert "<script>alert" not in page and "<img src=x" not in page
     for path in (
         f"/sources/{quote(text, safe='')}",

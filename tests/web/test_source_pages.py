@@ -231,6 +231,19 @@ def test_each_role_sees_what_it_may_do(console: Console, archive: dict[str, Any]
         assert caller("GET", "/new-source").status_code == 403
 
 
+def test_a_part_of_a_page_that_meets_a_problem_shows_it(console: Console, archive: dict[str, Any]) -> None:
+    """htmx swaps nothing in for an error, and whoever has pressed a button would wait for ever."""
+    console.well("POST", "/api/sources", {"name": "archive", "connector": "sqlite", "config": archive})
+    out_of_date = {"data": {"csrf_token": "0" * 64}, "headers": {"HX-Request": "true"}}
+    answer = console("POST", "/sources/archive/import", **out_of_date)
+    assert answer.status_code == 200 and answer.headers["HX-Retarget"] == "#main"
+    assert "out of date" in answer.text and "<html" not in answer.text
+    assert console.well("GET", "/api/sources/archive")["documents"] == 0
+    console.as_role("admin")
+    answer = console("POST", "/sources/archive/import", **out_of_date)
+    assert answer.status_code == 401 and answer.headers["HX-Redirect"] == "/sign-in"
+
+
 def test_the_description_of_the_api_is_a_page(console: Console) -> None:
     page = get(console, "/api/docs")
     for path in console.well("GET", "/api/openapi.json")["paths"]:
