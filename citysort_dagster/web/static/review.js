@@ -2,6 +2,9 @@
 "use strict";
 
 (() => {
+  // What has just been decided is read out first: a page that is new announces nothing by itself.
+  document.getElementById("said")?.focus();
+
   const form = document.getElementById("decision");
   if (!form) return;
   const approve = document.getElementById("approve");
