@@ -122,7 +122,11 @@ def as_values(source: SourceConfig) -> dict[str, Any]:
 
 
 def shown_config(source: SourceConfig) -> dict[str, Any]:
-    """The settings of a source that are no secrets."""
+    """The settings of a source that are no secrets: none of a connector that is not known."""
+    from connectors.registry import CONNECTOR_TYPES
+
+    if source.connector_type not in CONNECTOR_TYPES:
+        return {}
     hidden = secret_settings(source.connector_type)
     return {
         key: value

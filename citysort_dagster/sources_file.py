@@ -118,7 +118,9 @@ def check_source(source: Mapping[str, Any], stored: Mapping[str, Any]) -> Source
     for key in source:
         if key not in KEYS:
             reader.report((str(key),), f"unknown key {_shown(key)}{_nearest(key, KEYS)}")
-    entry = reader.entry((), source, {str(source.get("name")): stored})
+    # However a kept secret is kept, it counts as given.
+    kept = {key: {"encrypted": ""} for key in stored}
+    entry = reader.entry((), source, {str(source.get("name")): kept})
     if entry is None or reader.faults:
         raise SourceInvalid(list(dict.fromkeys(reader.faults)))
     return replace(entry, config={**entry.config, **stored})

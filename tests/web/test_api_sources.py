@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 import yaml
 
 from citysort_dagster.source_configs import apply, known_source
+from citysort_dagster.store.models import ConnectorConfig
+from citysort_dagster.store.sync_log import now
 from connectors.registry import CONNECTOR_TYPES
 from sandbox.servicenow import SimulatedServiceNow
 from tests.secrecy.canaries import Search, canary
@@ -170,6 +174,25 @@ def test_a_stored_secret_of_a_file_s_source_goes_in_here(
     assert console.audit()[-1] == ("source changed", "this machine", "desk")
 
 
+def test_a_file_s_source_is_tested_otherwise_with_the_secret_it_has(
+    console: Console, environment: Path, help_desk: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DESK_PASSWORD", help_desk["password"])
+    config = {**help_desk, "password": {"env": "DESK_PASSWORD"}}
+    file = environment / "sources.yaml"
+    file.write_text(
+        yaml.safe_dump({"sources": [{"name": "desk", "connector": "servicenow", "config": config}]})
+    )
+    apply(file, console.installation.database)
+    other = {"config": {**_without_password(help_desk), "timeout_seconds": 30}}
+    assert console.well("POST", "/api/sources/desk/test", other) == console.well(
+        "POST", "/api/sources/desk/test"
+    )
+    assert console.well("POST", "/api/sources/desk/test", other)["ok"] is True
+    wrong = {"config": {**other["config"], "table_name": "no_such_table"}}
+    assert console.well("POST", "/api/sources/desk/test", wrong)["ok"] is False
+
+
 def test_pruning_by_a_file_leaves_the_console_s_sources(
     console: Console, environment: Path, archive: dict[str, Any]
 ) -> None:
@@ -253,3 +276,39 @@ def test_two_who_change_a_source_at_once(console: Console, archive: dict[str, An
     with pytest.raises(SourceUnchangeable, match="somebody else"):
         save_source(database, late, seen, "late")
     assert console.well("GET", "/api/sources/archive")["description"] == "first"
+
+
+def test_states_of_a_source(console: Console, archive: dict[str, Any]) -> None:
+    values = {"name": "archive", "connector": "sqlite", "config": archive, "schedule": "* * * * *"}
+    assert console.well("POST", "/api/sources", values)["state"] == "never_synced"
+    console.well("POST", "/api/sources/archive/import", {"wait": True, "limit": None})
+    assert console.well("GET", "/api/sources/archive")["state"] == "fresh"
+    yesterday = now() - timedelta(days=1)
+    console.installation.database.write(
+        lambda connection: connection.execute(
+            sa.update(ConnectorConfig).values(last_sync_at=yesterday, created_at=yesterday)
+        )
+    )
+    late = console.well("GET", "/api/sources/archive")
+    assert late["state"] == "late" and late["reason"].startswith("Late: last imported whole")
+    Path(archive["filepath"]).write_bytes(b"no database")
+    console.well("POST", "/api/sources/archive/import", {"wait": True})
+    failing = console.well("GET", "/api/sources/archive")
+    assert failing["state"] == "failing" and "filepath" in failing["reason"]
+    assert console.well("PATCH", "/api/sources/archive", {"enabled": False})["state"] == "disabled"
+    assert console.well("PATCH", "/api/sources/archive", {"enabled": True})["state"] == "failing"
+
+
+def test_a_source_of_a_connector_that_is_gone_shows_nothing_of_its_settings(
+    console: Console, archive: dict[str, Any]
+) -> None:
+    """Nobody knows any more which of them are secrets."""
+    console.well("POST", "/api/sources", {"name": "archive", "connector": "sqlite", "config": archive})
+    console.installation.database.write(
+        lambda connection: connection.execute(sa.update(ConnectorConfig).values(connector_type="typewriter"))
+    )
+    shown = console.well("GET", "/api/sources/archive")
+    assert shown["connector"] == "typewriter" and shown["config"] == {} and shown["secrets"] == {}
+    assert console("GET", "/sources/archive").status_code == console("GET", "/sources").status_code == 200
+    tested = console.well("POST", "/api/sources/archive/test")
+    assert tested["ok"] is False and "there is no connector" in tested["message"]
