@@ -22,7 +22,7 @@ demo: $(INSTALLED) ## Make a small city, import it, show what arrived where, ser
 up: $(INSTALLED) ## Run the pipeline: schedules, sensors, the Dagster UI and the console, until Ctrl-C
 	@$(BIN)/citysort up --port $(PORT)
 
-test: $(INSTALLED) lint ## Run every check and test; installs PostgreSQL and MariaDB where it may
+test: $(INSTALLED) lint ## Run every check and test; installs PostgreSQL, MariaDB and Chromium where it may
 	@sh scripts/test-servers.sh
 	$(BIN)/python -m pytest tests/dagster_ui --durations 5
 	$(BIN)/python -m pytest tests --ignore tests/dagster_ui --numprocesses 2 --dist loadfile --durations 10

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -12,7 +13,11 @@ import sqlalchemy as sa
 
 from citysort_dagster.document_list import DocumentFilter, as_values
 from citysort_dagster.store.database import Database
-from citysort_dagster.store.models import ConnectorConfig, Document, Import
+from citysort_dagster.store.document_words import words_of
+from citysort_dagster.store.models import ConnectorConfig, Document, DocumentText, Import
+
+_LOOKED_AT = 20_000
+_LINE, _BEFORE = 140, 50
 
 
 class CursorInvalid(ValueError):
@@ -53,6 +58,49 @@ def count_documents(database: Database, chosen: DocumentFilter, most: int) -> in
     with database.read() as connection:
         some = sa.select(Document.id).where(*chosen.conditions(connection)).limit(most).subquery()
         return connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one()
+
+
+def excerpts(
+    database: Database, document_ids: Sequence[str], words: str
+) -> Mapping[str, Sequence[tuple[str, bool]]]:
+    """A line of the text of each document around the first of these words in it, in parts: what is
+    one of the words, and what is not.
+
+    Without those that have none in the beginning of their text: they may be found by their name, or
+    by a word that is written with accents. Raises DatabaseError.
+    """
+    wanted = "|".join(map(re.escape, words_of(words)))
+    if not wanted:
+        return {}
+    word = re.compile(rf"(?<![^\W_])(?:{wanted})[^\W_]*", re.IGNORECASE)
+    beginning = sa.func.substr(DocumentText.text, 1, _LOOKED_AT)
+    statement = sa.select(DocumentText.document_id, beginning).where(
+        DocumentText.document_id.in_(document_ids)
+    )
+    found = {}
+    with database.read() as connection:
+        for document_id, text in connection.execute(statement).tuples():
+            plain = " ".join(text.split())
+            first = word.search(plain)
+            if first is not None:
+                found[document_id] = _in_parts(_around(plain, first.start()), word)
+    return found
+
+
+def _around(text: str, place: int) -> str:
+    begin = text.rfind(" ", 0, max(place - _BEFORE, 0)) + 1
+    end = text.find(" ", min(begin + _LINE, len(text)))
+    line = text[begin : end if end != -1 and end - begin < 2 * _LINE else begin + _LINE]
+    return f"{'… ' if begin else ''}{line}{' …' if begin + len(line) < len(text) else ''}"
+
+
+def _in_parts(line: str, word: re.Pattern[str]) -> list[tuple[str, bool]]:
+    parts = []
+    last = 0
+    for hit in word.finditer(line):
+        parts += [(line[last : hit.start()], False), (hit[0], True)]
+        last = hit.end()
+    return [part for part in [*parts, (line[last:], False)] if part[0]]
 
 
 def source_names(database: Database) -> Sequence[str]:

@@ -32,7 +32,9 @@ def test_a_document_is_found_while_its_words_are_typed(open_page: Open, url: str
         page.get_by_label("Search in names, ids and text").press_sequentially("okaf roof")
         expect(page.locator("#results tbody tr")).to_have_count(1)
         assert rows(page) == ["Roof of Mia Okafor.txt"]
+        assert page.locator("mark").all_inner_texts() == ["Okafor"]
         expect(page.locator("#count")).to_have_text("1 document found")
+        expect(page.get_by_role("link", name="Clear the search")).to_be_visible()
         assert "q=okaf" in page.url
         assert page.evaluate("document.activeElement.id") == "q"
         page.go_back()
@@ -123,6 +125,7 @@ def test_a_download_is_saved_as_it_was_imported(
 def test_scripts_in_names_and_texts_are_only_text(open_page: Open, url: str, town: Town) -> None:
     with open_page(f"{url}/documents?q=owned") as page:
         expect(page.get_by_role("link", name="<script>document.title=")).to_be_visible()
+        expect(page.locator(".excerpt")).to_contain_text("<script>document.title='owned'</script>")
         page.get_by_role("link", name="<script>document.title=").click()
         expect(page.locator("pre.text")).to_contain_text("<script>document.title='owned'</script>")
         assert page.locator("main img, main script").count() == 0

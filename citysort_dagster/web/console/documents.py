@@ -15,6 +15,7 @@ from citysort_dagster.document_search import (
     CursorInvalid,
     DocumentPage,
     count_documents,
+    excerpts,
     search_documents,
     source_names,
 )
@@ -75,6 +76,9 @@ def show_documents(
         asked=asked,
         errors=errors,
         documents=found.documents,
+        excerpts=excerpts(
+            installation.database, [document["id"] for document in found.documents], asked["q"]
+        ),
         next=found.next,
         query=urlencode({name: asked[name] for name in FILTERS if asked[name]}),
         filtered=any(asked[name] for name in FILTERS),

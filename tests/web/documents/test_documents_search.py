@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import date
 
@@ -10,10 +11,12 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from citysort_dagster import document_search
 from citysort_dagster.document_list import DocumentFilter
 from citysort_dagster.document_search import (
     CursorInvalid,
     count_documents,
+    excerpts,
     search_documents,
     source_names,
 )
@@ -221,3 +224,25 @@ def test_texts_that_were_there_before_the_index_are_found(found: Town) -> None:
     assert names(found, "okafor") == set()
     found.database.write(again)
     assert names(found, "okafor") == {"Permit_2026-014.txt"}
+
+
+def test_an_excerpt_shows_the_words_where_they_stand(found: Town) -> None:
+    documents = search_documents(found.database, DocumentFilter(source=SOURCE), 50).documents
+    ids = {document["filename"]: document["id"] for document in documents}
+    shown = excerpts(found.database, list(ids.values()), "OKAF street")
+    assert list(shown) == [ids["Permit_2026-014.txt"]]
+    (parts,) = shown.values()
+    assert [part for part, is_hit in parts if is_hit] == ["Okafor", "Street"]
+    line = "".join(part for part, _ in parts)
+    assert line.removesuffix(" \u2026") in " ".join(PERMIT.split())
+    assert excerpts(found.database, list(ids.values()), "--") == {}
+    assert excerpts(found.database, [], "okafor") == {}
+
+
+@given(text=st.text(max_size=400), word=st.text(alphabet="ab\u00e9 _-", min_size=1, max_size=4))
+def test_an_excerpt_is_a_piece_of_its_text(text: str, word: str) -> None:
+    plain = " ".join(f"{text} {word} {text}".split())
+    line = document_search._around(plain, len(plain) // 2)
+    assert line.removeprefix("\u2026 ").removesuffix(" \u2026") in plain
+    pattern = re.compile("ab", re.IGNORECASE)
+    assert "".join(part for part, _ in document_search._in_parts(line, pattern)) == line
