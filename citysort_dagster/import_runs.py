@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -42,6 +43,8 @@ MOST_PROCESSES = 4
 """As many runs at once as dagster.yaml allows."""
 LAUNCH_SECONDS = 90.0
 SHOWN_ERRORS = 100
+
+_RUN_ID = re.compile(r"[A-Za-z0-9-]{1,60}")
 
 _LAUNCH = """mutation Launch($execution: ExecutionParams!) {
   launchRun(executionParams: $execution) {
@@ -120,6 +123,8 @@ def launch_import(
 
 def import_run(installation: Installation, instance: dg.DagsterInstance, run_id: str) -> ImportRun | None:
     """How the import of that run stands; None when it is no run that imports a source."""
+    if not _RUN_ID.fullmatch(run_id):
+        return None  # before a database is asked that may not even be able to hold it
     run = instance.get_run_by_id(run_id)
     if run is not None and PROCESS_TAG in run.tags and not run.is_finished:
         unfinished_runs(instance)  # notices where the process has died

@@ -22,7 +22,7 @@ from citysort_dagster.source_configs import (
     set_enabled,
     set_secret,
 )
-from citysort_dagster.sources_file import Fault, SourceEntry, SourceInvalid, check_source
+from citysort_dagster.sources_file import Fault, SourceEntry, SourceInvalid, check_source, not_storable
 from citysort_dagster.store.sync_log import now
 
 if TYPE_CHECKING:
@@ -169,6 +169,8 @@ def _change_source_of_file(
             )
         if not isinstance(value, str) or not value:
             raise SourceInvalid([Fault(f"config.{key}", f"{key} must be text")])
+        if reason := not_storable(value):
+            raise SourceInvalid([Fault(f"config.{key}", f"{key} {reason}")])
     for key, value in config.items():
         set_secret(installation.database, installation.settings, source.name, key, value, actor)
     if isinstance(values.get("enabled"), bool):

@@ -221,7 +221,7 @@ class _Reader:
         if not isinstance(value, str):
             self.report((*at, key), f"{key} must be text: put it in quotes")
             return None
-        reason = _not_storable(value)
+        reason = not_storable(value)
         if reason:
             self.report((*at, key), f"{key} {reason}")
             return None
@@ -287,7 +287,7 @@ class _Reader:
                     f" and use `{secrets.HOW_TO_STORE}`",
                 )
         else:
-            reason = _not_storable(value)
+            reason = not_storable(value)
             if reason:
                 self.report(where, f"{key} {reason}")
 
@@ -352,7 +352,7 @@ class _Reader:
             self.report((*at, "owners"), "owners must be a list")
             return []
         for index, owner in enumerate(owners):
-            fault = _not_storable(owner) if isinstance(owner, str) else "must be text"
+            fault = not_storable(owner) if isinstance(owner, str) else "must be text"
             if fault or not _dagster_accepts(owners=[owner]):
                 self.report(
                     (*at, "owners", index), "an owner must be an e-mail address or a team, as in team:permits"
@@ -403,7 +403,7 @@ class _ValueReader(_Reader):
             self.report(where, f"{key} must be a value: references are for sources.yaml")
         elif is_secret and value is not None and (not isinstance(value, str) or not value):
             self.report(where, f"{key} must be text: leave it out to keep it, null removes it")
-        elif reason := _not_storable(value):
+        elif reason := not_storable(value):
             self.report(where, f"{key} {reason}")
 
 
@@ -439,17 +439,17 @@ def _dagster_accepts(**attributes: Any) -> bool:
     return True
 
 
-def _not_storable(value: Any) -> str | None:
+def not_storable(value: Any) -> str | None:
     """Why a value cannot be kept as JSON in the database, None when it can."""
     if isinstance(value, str):
         if "\0" in value or any(0xD800 <= ord(char) <= 0xDFFF for char in value):
             return "holds a character that cannot be stored"
     elif isinstance(value, list):
-        return next((reason for item in value if (reason := _not_storable(item))), None)
+        return next((reason for item in value if (reason := not_storable(item))), None)
     elif isinstance(value, dict):
         if not all(isinstance(key, str) for key in value):
             return "must have text as its keys: put them in quotes"
-        return next((reason for item in [*value, *value.values()] if (reason := _not_storable(item))), None)
+        return next((reason for item in [*value, *value.values()] if (reason := not_storable(item))), None)
     elif isinstance(value, float):
         return None if math.isfinite(value) else "must be a number"
     elif isinstance(value, int):

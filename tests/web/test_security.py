@@ -317,6 +317,40 @@ def test_script_in_names_and_settings_is_text(console: Console, archive: dict[st
         assert "<script>alert" not in answer.text and "<img src=x" not in answer.text
 
 
+@pytest.mark.parametrize("text", ["\0", "a\0b", "\ud800", "\uffff", "x" * 5_000, "\u202e", " "])
+def test_text_that_cannot_be_kept_is_refused(
+    any_console: Console, archive: dict[str, Any], help_desk: dict[str, Any], text: str
+) -> None:
+    console = any_console
+    quoted = quote(text.encode("utf-8", "surrogatepass"), safe="")
+    for path in (
+        "/api/sources/{}",
+        "/api/imports/{}",
+        "/sources/{}",
+        "/sources/x/imports/{}",
+        "/api/connectors/{}/config",
+    ):
+        assert console("GET", path.format(quoted)).status_code in (404, 422), path
+    source = {"name": "archive", "connector": "sqlite", "config": archive}
+    console.well("POST", "/api/sources", source)
+    assert console("GET", f"/sources/archive?run={quoted}&said={quoted}").status_code == 200
+    for change in (
+        {"description": text},
+        {"config": {"query": text}},
+        {"schedule": text},
+        {"tags": {"a": text}},
+    ):
+        answer = console("PATCH", "/api/sources/archive", change)
+        assert answer.status_code in (200, 422), answer.text
+    console.refused(401, "GET", "/api/sources", headers={"Authorization": "Bearer " + quoted})
+    assert console("POST", "/sign-in", data={"token": text.encode("utf-8", "surrogatepass")}).status_code in (
+        401,
+        422,
+    )
+    answer = console("POST", "/api/connectors/servicenow/test", {"config": {**help_desk, "password": text}})
+    assert answer.status_code in (200, 422) and "true" not in answer.text
+
+
 def test_every_answer_tells_browsers_to_load_nothing_from_elsewhere(console: Console) -> None:
     for path in (
         "/sources",
