@@ -1,4 +1,4 @@
-"""Every page in light and dark, on a desk and on a phone: nothing sticks out, and axe finds nothing."""
+"""Every page on a desk in light and on a phone in dark: nothing sticks out, and axe finds nothing."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def ids(open_page: Open, url: str, town: Town) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("screen", SCREENS)
+# Colours do not depend on the screen, nor the layout on the colours: two of the four ways show all of both.
+@pytest.mark.parametrize(("screen", "scheme"), [("desk", "light"), ("phone", "dark")])
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_fits_and_everybody_can_use_it(
     open_page: Open,
@@ -55,7 +55,7 @@ def test_a_page_fits_and_everybody_can_use_it(
 ) -> None:
     with open_page(url + PAGES[name].format(**ids), viewport=SCREENS[screen], color_scheme=scheme) as page:
         keep_to_the_rules(page)
-        if name in PICTURES and screen == "desk" and scheme == "light":
+        if name in PICTURES and screen == "desk":
             picture(page, PICTURES[name])
         if name == "review" and screen == "desk":
             page.keyboard.press("?")
