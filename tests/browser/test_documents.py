@@ -149,3 +149,4 @@ def test_a_document_that_is_not_there_is_said_not_to_be(open_page: Open, url: st
     for name in ("00000000-0000-0000-0000-000000000000", "..%2f..%2fetc%2fpasswd", "%3Cscript%3E"):
         with open_page(f"{url}/documents/{name}") as page:
             expect(page.get_by_role("link", name="To the start page")).to_be_visible()
+            expect(page.get_by_role("heading", level=1)).to_have_text("Not Found")

@@ -93,9 +93,9 @@ def show_documents(
 
 @router.get("/documents/{document_id}")
 def show_document(
-    request: Request, caller: Viewer, installation: TheInstallation, document_id: DocumentId, again: str = ""
+    request: Request, caller: Viewer, installation: TheInstallation, document_id: str, again: str = ""
 ) -> HTMLResponse:
-    """All that is known of a document."""
+    """All that is known of a document; the beginning of its id is enough."""
     message = None
     if again:
         message = {"kind": "ok", "text": "The document will be processed again within minutes."}
@@ -135,7 +135,7 @@ def _document_page(
         "document.html",
         document=document,
         revision=document["events"][-1]["id"] if document["events"] else 0,
-        preview=text_preview(installation, document_id),
+        preview=text_preview(installation, document["id"]),
         link=safe_link(document["source_url"]),
         may_decide=caller.role >= Role.operator,
         message=message,
