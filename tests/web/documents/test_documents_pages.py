@@ -138,7 +138,7 @@ def test_a_queue_leads_from_one_document_to_the_next(operator: Visitor, closed_t
 
 @pytest.mark.parametrize("path", ["/documents/{}", "/documents/{}/", "/review?document={}"])
 @pytest.mark.parametrize(
-    "name", ["x", "%00", "..%2f..%2fetc", str(uuid.uuid4()), "<script>alert(1)</script>"]
+    "name", ["x", "%00", "..%2f..%2fetc", str(uuid.UUID(int=7)), "<script>alert(1)</script>"]
 )
 def test_unknown_documents_are_pages_without_scripts(operator: Visitor, path: str, name: str) -> None:
     answer = operator.get(path.format(name))
