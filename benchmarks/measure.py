@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -166,9 +167,10 @@ class _ChildrenPeak:
 
     def _watch(self) -> None:
         while not self._ended.wait(0.02):
-            for children in Path("/proc/self/task").glob("*/children"):
-                for process in map(int, children.read_text().split()):
-                    self._peaks[process] = max(self._peaks.get(process, 0.0), _peak_mb(process))
+            for task in Path("/proc/self/task").iterdir():
+                with suppress(OSError):  # the thread has ended meanwhile
+                    for process in map(int, (task / "children").read_text().split()):
+                        self._peaks[process] = max(self._peaks.get(process, 0.0), _peak_mb(process))
 
     def stop(self) -> float:
         self._ended.set()
