@@ -13,7 +13,7 @@ import requests
 from citysort_dagster.freshness import freshness
 from citysort_dagster.ingestion_assets import INGESTION
 from citysort_dagster.installation import Installation, open_installation
-from citysort_dagster.instance import end_interrupted_imports, unfinished_runs
+from citysort_dagster.instance import end_interrupted_imports, step_failure, unfinished_runs
 from citysort_dagster.news import find_news
 from citysort_dagster.source_assets import (
     OVERLAP,
@@ -313,11 +313,9 @@ def failed_runs(context: dg.RunFailureSensorContext) -> None:
 def _first_sentence(context: dg.RunFailureSensorContext) -> str:
     """What failed, without the stack trace."""
     for event in context.get_step_failure_events():
-        failure = event.step_failure_data
-        if failure.user_failure_data is not None and failure.user_failure_data.description:
-            return str(failure.user_failure_data.description)
-        if failure.error is not None and failure.error.cls_name:
-            return f"unexpected {failure.error.cls_name}; the run's log in Dagster has it all"
+        told = step_failure(event, "unexpected {}; the run's log in Dagster has it all")
+        if told is not None:
+            return told
     return "the run's process ended unexpectedly"
 
 

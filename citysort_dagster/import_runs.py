@@ -31,9 +31,9 @@ from citysort_dagster.automation import (
     partition_range_tags,
 )
 from citysort_dagster.installation import Installation
-from citysort_dagster.instance import PROCESS_TAG, PROJECT_ROOT, unfinished_runs
+from citysort_dagster.instance import PROCESS_TAG, PROJECT_ROOT, step_failure, unfinished_runs
 from citysort_dagster.launch import run_for_days
-from citysort_dagster.reload import CODE_LOCATION, running_url
+from citysort_dagster.reload import CODE_LOCATION, ask, running_url
 from citysort_dagster.run_overrides import OVERRIDE_TAG, drop_override, keep_override
 from citysort_dagster.source_assets import asset_key
 from citysort_dagster.source_configs import SourceConfig
@@ -169,13 +169,11 @@ def failure_of(instance: dg.DagsterInstance, run_id: str) -> str | None:
     """Why a run failed, in one sentence, None when it did not say."""
     for record in instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records:
         event = record.event_log_entry.dagster_event
-        failure = event.step_failure_data if event is not None else None
-        if failure is None:
+        if event is None:
             continue
-        if failure.user_failure_data is not None and failure.user_failure_data.description:
-            return str(failure.user_failure_data.description)
-        if failure.error is not None:
-            return f"Unexpected {failure.error.cls_name}: the run's log in Dagster has the details."
+        told = step_failure(event, "Unexpected {}: the run's log in Dagster has the details.")
+        if told is not None:
+            return told
     return None
 
 
@@ -201,7 +199,6 @@ def _ended_at(instance: dg.DagsterInstance, run_id: str) -> datetime | None:
 def _launch_in_dagster(
     url: str, source: str, keys: Sequence[str], config: Mapping[str, Any], override: str | None
 ) -> str:
-    """https://docs.dagster.io/api/graphql"""
     tags = {**partition_range_tags(keys), SOURCE_TAG: source}
     if override is not None:
         tags[OVERRIDE_TAG] = override
@@ -216,19 +213,10 @@ def _launch_in_dagster(
         "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
     }
     try:
-        with requests.Session() as session:
-            session.trust_env = False  # neither proxies nor .netrc have a part in this
-            response = session.post(
-                f"{url}/graphql",
-                json={"query": _LAUNCH, "variables": {"execution": execution}},
-                timeout=(2, 60),
-                allow_redirects=False,
-            )
-            response.raise_for_status()
-            answer = response.json()["data"]["launchRun"]
-            outcome = str(answer["__typename"])
-            if outcome == "LaunchRunSuccess":
-                return str(answer["run"]["runId"])
+        answer = ask(url, _LAUNCH, {"execution": execution}, read_seconds=60)["launchRun"]
+        outcome = str(answer["__typename"])
+        if outcome == "LaunchRunSuccess":
+            return str(answer["run"]["runId"])
     except (requests.RequestException, ValueError, KeyError, TypeError) as error:
         raise NotLaunched(
             f"Dagster at {url} did not launch the import ({type(error).__name__}): see whether it runs.",

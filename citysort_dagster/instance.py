@@ -98,3 +98,14 @@ def _has_died(process: str | None) -> bool:
         return f"{psutil.Process(int(pid)).create_time():.0f}" != started
     except psutil.NoSuchProcess:
         return True
+
+
+def step_failure(event: dg.DagsterEvent, unexpected: str) -> str | None:
+    """What a failed step said of itself in one sentence; of an error that nobody foresaw, whose text may
+    hold anything, `unexpected` with the name of its class in place of {}. None when neither is known."""
+    failure = event.step_failure_data
+    if failure.user_failure_data is not None and failure.user_failure_data.description:
+        return str(failure.user_failure_data.description)
+    if failure.error is not None and failure.error.cls_name:
+        return unexpected.format(failure.error.cls_name)
+    return None

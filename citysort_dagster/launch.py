@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from citysort_dagster.import_batch import Counts
 from citysort_dagster.installation import Installation, open_installation
-from citysort_dagster.instance import PROCESS_TAG, open_instance, this_process
+from citysort_dagster.instance import PROCESS_TAG, open_instance, step_failure, this_process
 from citysort_dagster.run_overrides import OVERRIDE_TAG
 from citysort_dagster.source_configs import known_source
 from citysort_dagster.store import documents
@@ -218,14 +218,9 @@ def _execute(
         return result.run_id, None
     for event in result.all_events:
         if event.is_step_failure:
-            failure = event.step_failure_data
-            if failure.user_failure_data is not None and failure.user_failure_data.description:
-                return result.run_id, failure.user_failure_data.description
-            if failure.error is not None:
-                return (
-                    result.run_id,
-                    f"unexpected {failure.error.cls_name}: run {result.run_id} has the details",
-                )
+            told = step_failure(event, f"unexpected {{}}: run {result.run_id} has the details")
+            if told is not None:
+                return result.run_id, told
     return result.run_id, f"run {result.run_id} failed; its log has the details"
 
 
