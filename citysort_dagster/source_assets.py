@@ -277,13 +277,22 @@ def _import(
     summary = importer.summary
     complete: list[str] = []  # the last of them is told with the totals
     failure = None
+    tagged = False
+
+    def materialized(partition: str, totals: Mapping[str, Any]) -> dg.AssetMaterialization:
+        nonlocal tagged
+        if not tagged and summary.counts.imported:
+            context.instance.add_run_tags(context.run.run_id, {IMPORTED_TAG: "yes"})
+            tagged = True
+        return _materialization(source, context, installation, summary, partition, totals)
+
     try:
         for partition in importer.run():
             counts = summary.partitions.get(partition, Counts())
             if partition not in keys and not (counts.imported or counts.failed):
                 continue
             if complete:
-                yield _materialization(source, context, installation, summary, complete[-1], {})
+                yield materialized(complete[-1], {})
             complete.append(partition)
     except ConfigurationError as error:
         failure = str(error)
@@ -301,7 +310,7 @@ def _import(
     if summary.started_over and failure is None:
         totals |= _reconciled(context, installation, source, connector)
     if complete:
-        yield _materialization(source, context, installation, summary, complete[-1], totals)
+        yield materialized(complete[-1], totals)
     if failure is not None:
         raise _failure(source, failure, {**totals, "problems": _problems(summary, None)})
     if summary.limited:
@@ -310,9 +319,7 @@ def _import(
         )
         touched = {partition for partition, counts in summary.partitions.items() if counts.listed}
         for partition in sorted(touched - set(complete)):
-            yield _materialization(
-                source, context, installation, summary, partition, {"cut_short_by_limit": True, **totals}
-            )
+            yield materialized(partition, {"cut_short_by_limit": True, **totals})
 
 
 def _partitions(context: dg.AssetExecutionContext, calendar: Calendar) -> Sequence[str]:
@@ -372,8 +379,6 @@ def _materialization(
     partition: str,
     totals: Mapping[str, Any],
 ) -> dg.AssetMaterialization:
-    if summary.counts.imported and IMPORTED_TAG not in context.run.tags:
-        context.instance.add_run_tags(context.run.run_id, {IMPORTED_TAG: "yes"})
     counts = summary.partitions.get(partition, Counts())
     metadata: dict[str, Any] = {
         "listed": counts.listed,
