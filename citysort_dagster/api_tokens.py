@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import hmac
 import re
@@ -15,7 +16,19 @@ from citysort_dagster.store.database import Database
 from citysort_dagster.store.models import ApiToken, Session
 from citysort_dagster.store.sync_log import audit, now
 
-ROLES = ("viewer", "operator", "admin")
+
+class Role(enum.IntEnum):
+    """What a caller may do; each role may do what those before it may."""
+
+    viewer = 1
+    """Look at everything but secrets."""
+    operator = 2
+    """Test, import, review."""
+    admin = 3
+    """Configure sources."""
+
+
+ROLES = tuple(Role.__members__)
 SESSION_LASTS = timedelta(hours=12)
 NOTED_EVERY = timedelta(minutes=1)
 """When a token was last used is kept this exactly, so that reading need not write every time."""

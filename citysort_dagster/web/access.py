@@ -8,7 +8,6 @@ something must come from the console's own pages.
 
 from __future__ import annotations
 
-import enum
 import hashlib
 import hmac
 import secrets
@@ -21,6 +20,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from citysort_dagster import api_tokens
+from citysort_dagster.api_tokens import Role
 from citysort_dagster.installation import Installation
 from citysort_dagster.web.problems import Problem
 
@@ -29,17 +29,6 @@ CSRF_HEADER, CSRF_FIELD = "X-CSRF-Token", "csrf_token"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
 """What a page of any other site can send without asking first."""
-
-
-class Role(enum.IntEnum):
-    """What a caller may do; each role may do what those before it may."""
-
-    viewer = 1
-    """Look at everything but secrets."""
-    operator = 2
-    """Test, import, review."""
-    admin = 3
-    """Configure sources."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from citysort_dagster import source_editing
 from citysort_dagster.installation import Installation
 from citysort_dagster.reload import reload_definitions
-from citysort_dagster.source_configs import SourceUnchangeable, get_source
+from citysort_dagster.source_configs import SourceConfig, SourceUnchangeable, get_source
 from citysort_dagster.web.access import Admin, Operator, Viewer
 from citysort_dagster.web.api.imports import order_import
 from citysort_dagster.web.api.models import (
@@ -92,8 +92,8 @@ def test_connector(
 ) -> TestResult:
     """Connect to the default source, with its saved configuration or the one given, which is not saved."""
     config = asked.config if asked else None
-    source = get_source(installation.database, connector_type)
-    if source is None or source.connector_type != connector_type:
+    source = _default_source(installation, connector_type)
+    if source is None:
         if config is None:
             raise _not_configured(connector_type)
         only_admins(caller)
@@ -115,15 +115,21 @@ async def import_connector(
     order: ImportOrder | None = None,
 ) -> Response:
     """Import the default source in a Dagster run: what is not there yet, up to the limit."""
-    source = await run_in_threadpool(get_source, installation.database, connector_type)
-    if source is None or source.connector_type != connector_type:
+    source = await run_in_threadpool(_default_source, installation, connector_type)
+    if source is None:
         raise _not_configured(connector_type)
     return await order_import(installation, instance, source, order, caller)
 
 
-def _config(installation: Installation, connector_type: str) -> ConnectorConfig:
+def _default_source(installation: Installation, connector_type: str) -> SourceConfig | None:
+    """The source named like the connector, None where there is none of that name and connector."""
     source = get_source(installation.database, connector_type)
-    if source is None or source.connector_type != connector_type:
+    return source if source is not None and source.connector_type == connector_type else None
+
+
+def _config(installation: Installation, connector_type: str) -> ConnectorConfig:
+    source = _default_source(installation, connector_type)
+    if source is None:
         names = sorted(source_editing.secret_settings(connector_type))
         return ConnectorConfig(
             connector=connector_type,

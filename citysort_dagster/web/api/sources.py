@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from citysort_dagster import source_editing
+from citysort_dagster.api_tokens import Role
 from citysort_dagster.connection import try_connection
 from citysort_dagster.installation import Installation
 from citysort_dagster.launch import cancel_waiting_imports
@@ -20,7 +21,7 @@ from citysort_dagster.source_configs import (
     remove_source,
 )
 from citysort_dagster.source_states import source_state, source_states
-from citysort_dagster.web.access import Admin, Caller, Operator, Role, Viewer
+from citysort_dagster.web.access import Admin, Caller, Operator, Viewer
 from citysort_dagster.web.api.models import (
     NewSource,
     Source,

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from citysort_dagster.api_tokens import Role
 from citysort_dagster.document_list import DocumentFilter, find_document
 from citysort_dagster.document_search import (
     CursorInvalid,
@@ -23,7 +24,7 @@ from citysort_dagster.installation import Installation
 from citysort_dagster.lineage import lineage
 from citysort_dagster.reload import running_url
 from citysort_dagster.review import ReviewConflict, departments, reprocess
-from citysort_dagster.web.access import Caller, Operator, Role, Viewer
+from citysort_dagster.web.access import Caller, Operator, Viewer
 from citysort_dagster.web.api.documents import DocumentId, text_preview
 from citysort_dagster.web.dependencies import TheInstallation, TheRules
 from citysort_dagster.web.templating import page

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.datastructures import FormData
 
+from citysort_dagster.api_tokens import Role
 from citysort_dagster.document_list import UnknownDocument, find_document
 from citysort_dagster.installation import Installation
 from citysort_dagster.lineage import lineage
@@ -26,7 +27,7 @@ from citysort_dagster.review import (
     review,
     waiting,
 )
-from citysort_dagster.web.access import Caller, Operator, Role, Viewer
+from citysort_dagster.web.access import Caller, Operator, Viewer
 from citysort_dagster.web.api.documents import DocumentId, text_preview
 from citysort_dagster.web.dependencies import TheInstallation, TheRules
 from citysort_dagster.web.problems import Problem

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 
 from citysort_dagster import source_editing
+from citysort_dagster.api_tokens import Role
 from citysort_dagster.connection import try_connection
 from citysort_dagster.days import parse_day
 from citysort_dagster.import_runs import ImportRun, import_run
@@ -23,12 +24,13 @@ from citysort_dagster.source_configs import (
     CONSOLE,
     SourceConfig,
     SourceUnchangeable,
+    UnknownSource,
     known_source,
     remove_source,
 )
-from citysort_dagster.source_states import SourceState, source_states
+from citysort_dagster.source_states import SourceState, source_state, source_states
 from citysort_dagster.sources_file import Fault, SourceInvalid
-from citysort_dagster.web.access import Admin, Caller, Operator, Role, Viewer
+from citysort_dagster.web.access import Admin, Caller, Operator, Viewer
 from citysort_dagster.web.api.imports import launch
 from citysort_dagster.web.api.models import DEFAULT_LIMIT, MOST, ImportOrder
 from citysort_dagster.web.chart import chart_of
@@ -272,7 +274,9 @@ def _source_page(
     status: ConnectionStatus | None = None,
     code: int = 200,
 ) -> HTMLResponse:
-    state = next(one for one in source_states(installation.database) if one.source.name == source.name)
+    state = source_state(installation.database, source.name)
+    if state is None:  # it has been removed meanwhile
+        raise UnknownSource(f"there is no source {source.name}")
     known = source.connector_type in CONNECTOR_TYPES
     main, limits = (
         fields_of(
