@@ -30,7 +30,7 @@ from connectors.base import (
     Window,
     secret,
 )
-from connectors.http_budget import LONGEST_WAIT, THROTTLED, Budget, wait_asked_for
+from connectors.http_budget import LONGEST_WAIT, LONGEST_WAIT_OF_A_TEST, THROTTLED, Budget, wait_asked_for
 
 if TYPE_CHECKING:
     from botocore.config import Config
@@ -49,7 +49,6 @@ REQUEST_ATTEMPTS = 5
 BODY_ATTEMPTS = 4
 QUICK_BYTES = 4_000_000
 QUICK_PAUSE_SECONDS = 30.0
-LONGEST_WAIT_OF_A_TEST = 5.0
 
 CONSOLES = {"aws-cn": "console.amazonaws.cn", "aws-us-gov": "console.amazonaws-us-gov.com"}
 

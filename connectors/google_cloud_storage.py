@@ -34,7 +34,7 @@ from connectors.base import (
     secret,
 )
 from connectors.http import check_url
-from connectors.http_budget import LONGEST_WAIT, THROTTLED, Budget, wait_asked_for
+from connectors.http_budget import LONGEST_WAIT, LONGEST_WAIT_OF_A_TEST, THROTTLED, Budget, wait_asked_for
 
 GOOGLE = "https://storage.googleapis.com"
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_only"
@@ -52,7 +52,6 @@ PATIENCE = 60.0
 BODY_ATTEMPTS = 4
 """How often a body that breaks off after that time is taken up again."""
 TEST_PATIENCE = 5.0
-LONGEST_WAIT_OF_A_TEST = 5.0
 PIECE_BYTES = 1_000_000
 
 

@@ -46,7 +46,14 @@ from connectors.base import (
 )
 from connectors.http_answers import NextPage, Page, RequestFailed, json_of, sends_html
 from connectors.http_auth import Bearer
-from connectors.http_budget import LONGEST_PAUSE, LONGEST_WAIT, THROTTLED, Budget, wait_asked_for
+from connectors.http_budget import (
+    LONGEST_PAUSE,
+    LONGEST_WAIT,
+    LONGEST_WAIT_OF_A_TEST,
+    THROTTLED,
+    Budget,
+    wait_asked_for,
+)
 from connectors.http_download import Body, continues, download_of
 
 ATTEMPTS = 5
@@ -462,7 +469,7 @@ class HttpSession:
             failure.token_refused = True
         if status in THROTTLED and failure.again:
             wait = wait_asked_for(answer.headers)
-            if wait is not None and wait > (LONGEST_WAIT if self.patient else 5):
+            if wait is not None and wait > (LONGEST_WAIT if self.patient else LONGEST_WAIT_OF_A_TEST):
                 when = datetime.fromtimestamp(time.time() + wait, timezone.utc)
                 raise RequestFailed(
                     f"{self.system} takes no more requests before {when:%Y-%m-%d %H:%M} UTC: start again then",

@@ -14,6 +14,8 @@ from email.utils import parsedate_to_datetime
 LONGEST_PAUSE = 60.0
 LONGEST_WAIT = 15 * 60.0
 """Seconds. A server that asks for a longer wait ends the run instead of making it sleep for hours."""
+LONGEST_WAIT_OF_A_TEST = 5.0
+"""Seconds. Somebody sits before a test of a connection."""
 THROTTLED = {429, 503}
 
 
