@@ -29,15 +29,10 @@ def archive(postgresql_server: PostgreSQLServer) -> PostgreSQLArchive:
 
 @pytest.fixture
 def installation(
-    tmp_path: Path, archive: PostgreSQLArchive, monkeypatch: pytest.MonkeyPatch
+    working_folder: Path, archive: PostgreSQLArchive, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Installation]:
-    monkeypatch.chdir(tmp_path)
-    for name in ("CITYSORT_DATABASE_URL", "CITYSORT_FILES_URL", "CITYSORT_PARTITIONS", "DAGSTER_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("CITYSORT_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("CITYSORT_PARTITIONS_START", "2025-01-01")
     monkeypatch.setenv("ARCHIVE_PASSWORD", archive.server.password)
-    file = tmp_path / "sources.yaml"
+    file = working_folder / "sources.yaml"
     source = {
         "name": SOURCE,
         "connector": "postgresql",

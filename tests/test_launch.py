@@ -42,15 +42,8 @@ def archive(tmp_path: Path) -> SQLiteArchive:
 
 
 @pytest.fixture
-def installation(
-    tmp_path: Path, archive: SQLiteArchive, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Installation]:
-    monkeypatch.chdir(tmp_path)
-    for name in ("CITYSORT_DATABASE_URL", "CITYSORT_FILES_URL", "CITYSORT_PARTITIONS", "DAGSTER_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("CITYSORT_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("CITYSORT_PARTITIONS_START", "2025-01-01")
-    file = tmp_path / "sources.yaml"
+def installation(working_folder: Path, archive: SQLiteArchive) -> Iterator[Installation]:
+    file = working_folder / "sources.yaml"
     source = {"name": SOURCE, "connector": "sqlite", "config": archive.settings()}
     file.write_text(yaml.safe_dump({"sources": [source]}))
     with open_installation() as opened:

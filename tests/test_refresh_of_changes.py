@@ -38,13 +38,8 @@ def site() -> Iterator[SimulatedSharePoint]:
 
 @pytest.fixture
 def installation(
-    tmp_path: Path, site: SimulatedSharePoint, monkeypatch: pytest.MonkeyPatch
+    working_folder: Path, site: SimulatedSharePoint, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Installation]:
-    monkeypatch.chdir(tmp_path)
-    for name in ("CITYSORT_DATABASE_URL", "CITYSORT_FILES_URL", "CITYSORT_PARTITIONS", "DAGSTER_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("CITYSORT_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("CITYSORT_PARTITIONS_START", "2025-01-01")
     monkeypatch.setenv("SITE_SECRET", site.client_secret)
     config = {
         "site_url": site.site_url,
@@ -56,7 +51,7 @@ def installation(
         "ca_file": str(site.ca_file),
         "library_name": "Documents",
     }
-    file = tmp_path / "sources.yaml"
+    file = working_folder / "sources.yaml"
     file.write_text(
         yaml.safe_dump({"sources": [{"name": SOURCE, "connector": "sharepoint", "config": config}]})
     )

@@ -17,11 +17,7 @@ MATERIALIZATION = dg.DagsterEventType.ASSET_MATERIALIZATION
 SENTENCE = "lacks the permission Query All Files"
 
 
-def test_files_that_a_user_may_not_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("CITYSORT_DATABASE_URL", "CITYSORT_FILES_URL", "CITYSORT_PARTITIONS", "DAGSTER_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("CITYSORT_DATA_DIR", str(tmp_path / "data"))
+def test_files_that_a_user_may_not_see(working_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CITYSORT_PARTITIONS_START", "2026-09-01")
     with SimulatedSalesforce() as city, open_installation() as installation:
         city.add("permit.txt", b"A permit.")
@@ -33,8 +29,8 @@ def test_files_that_a_user_may_not_see(tmp_path: Path, monkeypatch: pytest.Monke
             "client_secret": {"env": "CITY_SECRET"},
         }
         source = {"name": "crm", "connector": "salesforce", "config": config}
-        (tmp_path / "sources.yaml").write_text(yaml.safe_dump({"sources": [source]}))
-        source_configs.apply(tmp_path / "sources.yaml", installation.database)
+        (working_folder / "sources.yaml").write_text(yaml.safe_dump({"sources": [source]}))
+        source_configs.apply(working_folder / "sources.yaml", installation.database)
         outcome = launch.import_source("crm")
         assert (outcome.imported, outcome.failure) == (1, None)
         with open_instance(installation.settings) as instance:
