@@ -44,6 +44,9 @@ Open = Callable[..., AbstractContextManager[Page]]
 PATIENCE = 60_000
 expect.set_options(timeout=PATIENCE)
 
+# htmx tells the console of a request that it gave up because a later one took its place.
+GIVEN_UP = ("htmx:afterRequest, ", "htmx:sendAbort, ")
+
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
@@ -78,6 +81,7 @@ def open_page(browser: Browser) -> Open:
             if (
                 message.type in ("error", "warning")
                 and "the server responded with a status" not in message.text
+                and not message.text.startswith(GIVEN_UP)
             ):
                 complaints.append(message.text)
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import Open
 from tests.web.documents.town import PERMIT, Town
@@ -58,6 +58,42 @@ def test_filters_choose_and_can_be_cleared(open_page: Open, url: str, permit: st
         expect(page.get_by_role("heading", name="No documents")).to_be_visible()
         page.get_by_role("link", name="Show all documents").click()
         expect(page.locator("#results tbody tr").first).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("label", "choice"),
+    [
+        ("Source", "resident_requests"),
+        ("Department", "Municipal Court"),
+        ("Type", "building_permit"),
+        ("Status", "Needs review"),
+    ],
+)
+def test_a_choice_takes_effect_at_once(
+    open_page: Open, url: str, permit: str, label: str, choice: str
+) -> None:
+    with open_page(f"{url}/documents") as page:
+        everything = page.locator("#count").inner_text()
+        page.get_by_label(label, exact=True).select_option(choice)
+        expect(page.locator("#count")).not_to_have_text(everything)
+        page.get_by_label(label, exact=True).select_option("Any")
+        expect(page.locator("#count")).to_have_text(everything)
+
+
+def test_a_search_takes_the_place_of_one_that_is_not_answered_yet(
+    open_page: Open, url: str, permit: str
+) -> None:
+    court = re.compile("department=municipal", re.IGNORECASE)
+    held: list[Route] = []
+    with open_page(f"{url}/documents") as page:
+        page.route(court, lambda route: held.append(route))
+        with page.expect_request(court):
+            page.get_by_label("Department").select_option("Municipal Court")
+        page.get_by_label("Department").select_option("Any")
+        page.get_by_label("Search in names").fill("mia okafor elm")
+        page.get_by_role("button", name="Search").click()
+        expect(page.locator("#count")).to_have_text("1 document found")
+        assert len(held) == 1
 
 
 def test_pages_follow_one_another(open_page: Open, url: str, permit: str) -> None:
