@@ -5,21 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Generator, Mapping
-from contextlib import closing
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 import requests
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from dateutil.parser import isoparse
 from pydantic import Field, field_validator, model_validator
 
 from connectors.base import (
-    ConfigurationError,
     Download,
     DownloadFailed,
     DownloadRefused,
@@ -31,9 +24,11 @@ from connectors.base import (
     secret,
 )
 from connectors.http import HttpConnector, HttpSession, check_url
-from connectors.http_answers import Page, RequestFailed, link_in, rows
-from connectors.http_auth import Bearer, Token
+from connectors.http_answers import Page, RequestFailed, json_of, link_in, rows
+from connectors.http_auth import Bearer
 from connectors.quickxorhash import QuickXorHash
+from connectors.sharepoint_files import REWRITTEN, WEB_PAGES, ending, named, utc
+from connectors.sharepoint_login import Login, credential_of
 
 ITEMS_PER_PAGE = 1_000
 LONGEST_LOOK_BACK = timedelta(days=30)
@@ -45,32 +40,6 @@ PROPERTIES = (
     "id,name,size,eTag,createdDateTime,lastModifiedDateTime,webUrl,"
     "root,file,folder,package,deleted,malware,parentReference"
 )
-REWRITTEN = frozenset(
-    {"doc", "docm", "docx", "dot", "dotm", "dotx", "pot", "potm", "potx", "pps", "ppsm", "ppsx", "ppt"}
-    | {"pptm", "pptx", "xla", "xlam", "xls", "xlsb", "xlsm", "xlsx", "xlt", "xltm", "xltx"}
-    | {"vsd", "vsdm", "vsdx", "pub", "mpp", "one", "onetoc2", "htm", "html", "aspx"}
-)
-"""SharePoint writes the columns of the library into these, so their size and hash may be those of other
-bytes than it sends. https://github.com/OneDrive/onedrive-api-docs/issues/1066"""
-
-LOGIN_ERRORS = {
-    7000215: "does not accept client_secret: enter the value of the secret, not its id",
-    7000222: "says that client_secret has expired: create a new one, or better a certificate",
-    700016: "knows no application {client_id} in the tenant {tenant_id}: check client_id and tenant_id",
-    7000229: "has no enterprise application for {client_id} in the tenant: an administrator must consent to it",
-    7000112: "says that the application {client_id} is disabled: an administrator must enable it",
-    90002: "has no tenant {tenant_id}: check tenant_id, and authority_url where the tenant is in a national cloud",
-    900023: "has no tenant {tenant_id}: check tenant_id",
-    700027: "does not accept the certificate: upload it to the application, and check thumbprint, and that it"
-    " has not expired",
-    700030: "does not accept the certificate: upload it to the application",
-    1000502: "says that the certificate has expired or is not valid yet: upload a new one",
-    700024: "says that the signed request is too old or of the future: check the clock of this machine",
-    700023: "says that the signed request is for somebody else: check authority_url and tenant_id",
-    500011: "does not know {graph_url} in the tenant: check graph_url and authority_url, which must be of one cloud",
-    53003: "blocks the application by a conditional access policy: an administrator must allow this machine",
-}
-"""https://learn.microsoft.com/en-us/entra/identity-platform/reference-error-codes"""
 
 Row = dict[str, Any]
 
@@ -185,12 +154,15 @@ class SharePoint(HttpConnector):
     # What an HttpConnector needs.
 
     def _open(self) -> HttpSession:
-        credential = self._credential()
+        credential = credential_of(self.client_secret, self.certificate, self.thumbprint)
+        login = Login(
+            self.authority_url, self.tenant_id, self.client_id, self.graph_url, "graph_url and authority_url"
+        )
         return HttpSession(
             f"Microsoft Graph ({urlsplit(self.graph_url).hostname})",
             f"{self.graph_url}/v1.0",
             setting="graph_url",
-            auth=Bearer(lambda: self._token(credential)),
+            auth=Bearer(lambda: login.token(credential, self.session_options())),
             judge=self._judge,
             **self.session_options(),
         )
@@ -240,7 +212,7 @@ class SharePoint(HttpConnector):
     def _download(self, http: HttpSession, document: ExternalDocument, into: BinaryIO) -> Download:
         drive, _, item = document.external_id.partition("/")
         path = Library(drive, "", "").path(item)
-        html = _ending(document.filename) in ("htm", "html", "aspx")
+        html = ending(document.filename) in WEB_PAGES
         digested = _Digested(into)
         try:
             download = http.download(f"{path}/content", digested, html=html)  # type: ignore[arg-type]
@@ -254,90 +226,13 @@ class SharePoint(HttpConnector):
         stated = document.metadata.get("quick_xor_hash")
         if stated == digested.hash.base64():
             return download
-        if stated and _ending(document.filename) not in REWRITTEN:
+        if stated and ending(document.filename) not in REWRITTEN:
             raise DownloadFailed("the quickXorHash of the bytes that arrived is not the stated one")
         if _version(http.json("GET", path, params={"$select": PROPERTIES})) != document.version:
             raise DownloadFailed("changed since it was listed")
         return download
 
-    # Signing in.
-
-    def _credential(self) -> str | dict[str, str]:
-        """What MSAL takes. Raises ConfigurationError when it is no key."""
-        if self.client_secret:
-            return self.client_secret
-        pem = str(self.certificate).replace("\\n", "\n")
-        if "-----BEGIN" not in pem:
-            try:
-                pem = Path(pem).read_text()
-            except (OSError, ValueError):
-                raise ConfigurationError(
-                    "certificate is neither a key in PEM nor a file that can be read"
-                ) from None
-        try:
-            load_pem_private_key(pem.encode(), None)
-        except TypeError:
-            raise ConfigurationError(
-                "the private key in certificate has a passphrase: store it without one"
-            ) from None
-        except ValueError:
-            raise ConfigurationError("certificate holds no private key in PEM (a .pfx is none)") from None
-        held = re.search(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", pem, re.DOTALL)
-        if held is None:
-            if not self.thumbprint:
-                raise ConfigurationError("certificate holds only the private key: thumbprint is needed, too")
-            return {"private_key": pem, "thumbprint": self.thumbprint}
-        try:
-            found = x509.load_pem_x509_certificate(held[0].encode())
-        except ValueError:
-            raise ConfigurationError("certificate holds a certificate that cannot be read") from None
-        if found.not_valid_after_utc < datetime.now(timezone.utc):
-            raise ConfigurationError(
-                f"the certificate expired on {found.not_valid_after_utc:%Y-%m-%d}: upload a new one"
-            )
-        if self.thumbprint not in (None, found.fingerprint(hashes.SHA1()).hex().upper()):  # noqa: S303
-            raise ConfigurationError("thumbprint is not that of the certificate")
-        return {"private_key": pem, "public_certificate": held[0]}
-
-    def _token(self, credential: str | dict[str, str]) -> Token:
-        """https://learn.microsoft.com/en-us/entra/identity-platform/v2-oauth2-client-creds-grant-flow"""
-        from msal import ConfidentialClientApplication  # type: ignore[import-untyped]
-
-        http = HttpSession(
-            f"Microsoft Entra ({urlsplit(self.authority_url).hostname})",
-            self.authority_url,
-            setting="authority_url",
-            judge=self._judge_login,
-            **self.session_options(),
-        )
-        with closing(http):
-            try:
-                found = ConfidentialClientApplication(
-                    self.client_id,
-                    client_credential=credential,
-                    authority=f"{self.authority_url}/{self.tenant_id}",
-                    instance_discovery=False,
-                    http_client=_LoginHost(http),
-                ).acquire_token_for_client([f"{self.graph_url}/.default"])
-                return Token(found["access_token"], float(found["expires_in"]))
-            except (KeyError, TypeError, ValueError):
-                raise RequestFailed(
-                    f"{http.system} answers, but not as a login host does: check authority_url", lasting=True
-                ) from None
-
-    def _judge_login(self, answer: requests.Response) -> RequestFailed | None:
-        if answer.status_code not in (400, 401, 403, 404):
-            return None
-        body = _body(answer)
-        if not body.get("error"):
-            return None
-        code = re.match(r"AADSTS(\d{1,9})", str(body.get("error_description")))
-        what = "refuses a token: check the application"
-        if code:
-            what = LOGIN_ERRORS.get(int(code[1]), f"{what} (error {code[0]})")
-        settings = {name: getattr(self, name) for name in ("client_id", "tenant_id", "graph_url")}
-        where = urlsplit(self.authority_url).hostname
-        return RequestFailed(f"Microsoft Entra ({where}) {what.format(**settings)}", lasting=True)
+    # What answers mean.
 
     def _judge(self, answer: requests.Response) -> RequestFailed | None:
         """https://learn.microsoft.com/en-us/graph/errors"""
@@ -348,7 +243,7 @@ class SharePoint(HttpConnector):
                 "does not accept the token: give the application Sites.Selected with consent of an administrator,"
                 " and check that tenant_id is the tenant of site_url and graph_url the Graph of its cloud"
             )
-        elif status == 403 and _code(_body(answer)) != "malwareDetected":
+        elif status == 403 and _code(json_of(answer)) != "malwareDetected":
             what = (
                 f"refuses access to {self.site_url}: grant the application this site (Sites.Selected and the"
                 " role read), or give it Sites.Read.All"
@@ -385,22 +280,12 @@ class SharePoint(HttpConnector):
             )
             for row in rows(page.body, "value")
         ]
-        chosen = {library.id: library for library in found} if not self.library_name else {}
-        for name in self.library_name:
-            same = [one for one in found if one.name.casefold() == name.casefold()]
-            same = same or [one for one in found if one.segment.casefold() == name.casefold()]
-            if not same:
-                raise RequestFailed(
-                    f"{self.site_url} has no document library {name}; there are:"
-                    f" {', '.join(sorted(one.name for one in found)) or 'none'}",
-                    lasting=True,
-                )
-            chosen |= {one.id: one for one in same}
+        chosen = named(found, self.library_name, self.site_url) if self.library_name else found
         if not chosen:
             raise RequestFailed(
                 f"{self.site_url} has no document library that the application may read", lasting=True
             )
-        return [*chosen.values()] if self.folder is None else self._folders(http, [*chosen.values()])
+        return chosen if self.folder is None else self._folders(http, chosen)
 
     def _folders(self, http: HttpSession, libraries: list[Library]) -> list[Library]:
         """Those that have the folder, starting there."""
@@ -484,35 +369,6 @@ class SharePoint(HttpConnector):
                 params = {} if anew else whole
 
 
-class _LoginHost:
-    """MSAL's way to the login host leads through a session of ours, which repeats, waits and judges.
-
-    https://learn.microsoft.com/en-us/python/api/msal/msal.application.confidentialclientapplication"""
-
-    class Answer(NamedTuple):
-        status_code: int
-        text: str
-        headers: Mapping[str, str]
-
-    def __init__(self, http: HttpSession) -> None:
-        self._http = http
-
-    def get(self, url: str, **how: Any) -> _LoginHost.Answer:
-        return self._asked("GET", url, **how)
-
-    def post(self, url: str, **how: Any) -> _LoginHost.Answer:
-        return self._asked("POST", url, **how)
-
-    def _asked(
-        self, method: str, url: str, params: Any = None, headers: Any = None, data: Any = None, **_: Any
-    ) -> _LoginHost.Answer:
-        page = self._http.page(method, url, params=params, headers=headers, data=data)
-        return self.Answer(200, json.dumps(page.body), page.headers)
-
-    def close(self) -> None:
-        """The session is closed by whom it belongs to."""
-
-
 class _Digested:
     """Passes bytes on and digests them."""
 
@@ -565,8 +421,8 @@ def _document(library: Library, item: Row, items: Mapping[str, Row]) -> External
         external_id=f"{library.id}/{item['id']}",
         version=_version(item),
         filename=name,
-        modified_at=_utc(modified) if modified else None,
-        size=None if _ending(name) in REWRITTEN or item.get("package") is not None else item.get("size"),
+        modified_at=utc(modified) if modified else None,
+        size=None if ending(name) in REWRITTEN or item.get("package") is not None else item.get("size"),
         content_type=(item.get("file") or {}).get("mimeType"),
         source_url=item.get("webUrl"),
         metadata={
@@ -607,28 +463,6 @@ def _id(row: Row) -> str:
     if not row.get("id"):
         raise RequestFailed("an answer is not a listing: it has items without an id", lasting=True)
     return str(row["id"])
-
-
-def _utc(stamp: str) -> datetime:
-    try:
-        moment = isoparse(stamp)
-    except ValueError:
-        raise RequestFailed(
-            "an answer is not a listing: it has an item with no real date", lasting=True
-        ) from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
-
-
-def _ending(name: str) -> str:
-    return name.rpartition(".")[2].lower()
-
-
-def _body(answer: requests.Response) -> dict[str, Any]:
-    try:
-        body = answer.json()
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) else {}
 
 
 def _code(body: Any) -> str:

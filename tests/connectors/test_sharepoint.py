@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import requests
 
-from connectors import get_connector, http, sharepoint
+from connectors import get_connector, http, sharepoint, sharepoint_login
 from connectors.base import (
     ConfigurationError,
     ConnectorError,
@@ -289,7 +289,7 @@ def test_a_login_host_that_is_none(site: SimulatedSharePoint) -> None:
         assert "not as a login host does" in connect(odd).test_connection().message
 
 
-@pytest.mark.parametrize("code", [*sharepoint.LOGIN_ERRORS, 90072])
+@pytest.mark.parametrize("code", [*sharepoint_login.LOGIN_ERRORS, 90072])
 def test_refusals_of_the_login_host(code: int) -> None:
     class Refusing(SimulatedSharePoint):
         @route("POST", "/{tenant}/oauth2/v2.0/token", host="login", public=True)

@@ -1,0 +1,70 @@
+"""What is true of the libraries and files of a SharePoint site, whichever of its APIs tells of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from typing import Protocol, TypeVar
+
+from dateutil.parser import isoparse
+
+from connectors.http_answers import RequestFailed
+
+REWRITTEN = frozenset(
+    {"doc", "docm", "docx", "dot", "dotm", "dotx", "pot", "potm", "potx", "pps", "ppsm", "ppsx", "ppt"}
+    | {"pptm", "pptx", "xla", "xlam", "xls", "xlsb", "xlsm", "xlsx", "xlt", "xltm", "xltx"}
+    | {"vsd", "vsdm", "vsdx", "pub", "mpp", "one", "onetoc2", "htm", "html", "aspx"}
+)
+"""SharePoint writes the columns of the library into these, so their size and hash may be those of other
+bytes than it sends. https://github.com/OneDrive/onedrive-api-docs/issues/1066"""
+
+WEB_PAGES = frozenset({"htm", "html", "aspx"})
+"""Files that are web pages themselves, so that one in their place is no login page."""
+
+
+class NamedLibrary(Protocol):
+    """A document library: the title that people see, and its name in addresses."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def segment(self) -> str: ...
+
+
+L = TypeVar("L", bound=NamedLibrary)
+
+
+def named(found: Sequence[L], names: Sequence[str], site_url: str) -> list[L]:
+    """The libraries of these names, each once, by the title that people see or by their name in addresses.
+
+    Raises RequestFailed for a name that none has, with those there are."""
+    chosen: dict[str, L] = {}
+    for name in names:
+        same = [one for one in found if one.name.casefold() == name.casefold()]
+        same = same or [one for one in found if one.segment.casefold() == name.casefold()]
+        if not same:
+            raise RequestFailed(
+                f"{site_url} has no document library {name}; there are:"
+                f" {', '.join(sorted(one.name for one in found)) or 'none'}",
+                lasting=True,
+            )
+        chosen |= {one.id: one for one in same}
+    return [*chosen.values()]
+
+
+def ending(name: str) -> str:
+    """What follows the last dot of a file's name, in lower case."""
+    return name.rpartition(".")[2].lower()
+
+
+def utc(stamp: str) -> datetime:
+    """The moment that a time of an answer means, in UTC. Raises RequestFailed when it means none."""
+    try:
+        moment = isoparse(stamp)
+    except ValueError:
+        raise RequestFailed(
+            "an answer is not a listing: it has an item with no real date", lasting=True
+        ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
