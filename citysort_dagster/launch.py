@@ -26,7 +26,8 @@ WAIT_SECONDS = 2.0
 class ImportOutcome(NamedTuple):
     """What came of an import. `skipped` includes refused documents; `errors` are the failed ones,
     each with external_id, filename and reason. `incomplete` says why the source could not be listed
-    completely, `failure` why the run failed otherwise; both are None when all went well."""
+    completely, `failure` why the run failed otherwise; both are None when all went well. `warnings` are
+    what nothing failed of and a person should know."""
 
     source: str
     run_id: str
@@ -37,6 +38,7 @@ class ImportOutcome(NamedTuple):
     limited: bool
     incomplete: str | None
     failure: str | None
+    warnings: Sequence[str]
 
 
 class ProcessOutcome(NamedTuple):
@@ -83,7 +85,7 @@ def import_source(
         try:
             with open_instance(installation.settings) as instance:
                 _wait_for_others(instance, name, on_wait)
-                run_id, failure = _execute(
+                ended = _execute(
                     instance,
                     import_job_name(name),
                     tags=tags,
@@ -92,7 +94,7 @@ def import_source(
                 )
         finally:
             source_assets.on_progress.reset(token)
-        return _outcome(installation, name, run_id, failure)
+        return _outcome(installation, name, ended)
 
 
 def run_for_days(
@@ -142,8 +144,8 @@ def process() -> ProcessOutcome:
             return ProcessOutcome(None, 0, None)
         keys = installation.calendar.holding(waiting)
         with open_instance(installation.settings) as instance:
-            run_id, failure = _execute(instance, INGESTION_JOB, tags=partition_range_tags(keys))
-        return ProcessOutcome(run_id, sum(waiting.values()), failure)
+            ended = _execute(instance, INGESTION_JOB, tags=partition_range_tags(keys))
+        return ProcessOutcome(ended.run_id, sum(waiting.values()), ended.failure)
 
 
 class ReconcileOutcome(NamedTuple):
@@ -173,7 +175,7 @@ def reconcile_source(name: str, max_lost_share: float | None = None) -> Reconcil
         if max_lost_share is not None:
             config["max_lost_share"] = max_lost_share
         with open_instance(installation.settings) as instance:
-            run_id, failure = _execute(
+            run_id, failure, _ = _execute(
                 instance, RECONCILIATION_JOB, {}, {"ops": {"reconciliation": {"config": config}}}
             )
         with installation.database.read() as connection:
@@ -195,14 +197,21 @@ def _wait_for_others(instance: dg.DagsterInstance, source: str, on_wait: Callabl
         time.sleep(WAIT_SECONDS)
 
 
+class _Ended(NamedTuple):
+    """A finished run: its id, the sentence of its failure if it failed, and what it warned of."""
+
+    run_id: str
+    failure: str | None
+    warnings: Sequence[str]
+
+
 def _execute(
     instance: dg.DagsterInstance,
     job_name: str,
     tags: Mapping[str, str],
     run_config: Mapping[str, Any] | None = None,
     run_id: str | None = None,
-) -> tuple[str, str | None]:
-    """The id of the finished run, and the sentence of its failure if it failed."""
+) -> _Ended:
     from citysort_dagster.definitions import build_definitions
 
     job = build_definitions().resolve_job_def(job_name)
@@ -214,17 +223,23 @@ def _execute(
         raise_on_error=False,
         run_id=run_id,
     )
-    if result.success:
-        return result.run_id, None
+    warned = {
+        str(event.materialization.metadata["warnings"].value): None
+        for event in result.all_events
+        if event.is_step_materialization and "warnings" in event.materialization.metadata
+    }
+    failure = None if result.success else f"run {result.run_id} failed; its log has the details"
     for event in result.all_events:
         if event.is_step_failure:
             told = step_failure(event, f"unexpected {{}}: run {result.run_id} has the details")
             if told is not None:
-                return result.run_id, told
-    return result.run_id, f"run {result.run_id} failed; its log has the details"
+                failure = told
+                break
+    return _Ended(result.run_id, failure, list(warned))
 
 
-def _outcome(installation: Installation, name: str, run_id: str, failure: str | None) -> ImportOutcome:
+def _outcome(installation: Installation, name: str, ended: _Ended) -> ImportOutcome:
+    run_id, failure, warnings = ended
     with installation.database.read() as connection:
         row = connection.execute(
             sa.select(Import).where(Import.run_id == run_id, Import.source == name)
@@ -238,7 +253,7 @@ def _outcome(installation: Installation, name: str, run_id: str, failure: str | 
         ).mappings()
         listed = [dict(error) for error in errors]
     if row is None:
-        return ImportOutcome(name, run_id, 0, 0, 0, [], False, None, failure)
+        return ImportOutcome(name, run_id, 0, 0, 0, [], False, None, failure, warnings)
     incomplete = row.error if row.status == "incomplete" else None
     return ImportOutcome(
         name,
@@ -250,6 +265,7 @@ def _outcome(installation: Installation, name: str, run_id: str, failure: str | 
         limited=row.status == "limited",
         incomplete=incomplete,
         failure=None if incomplete else failure,
+        warnings=warnings,
     )
 
 

@@ -109,6 +109,7 @@ def report_import(outcome: ImportOutcome, as_json: bool) -> int:
                 "skipped": outcome.skipped,
                 "failed": outcome.failed,
                 "errors": [dict(error) for error in outcome.errors],
+                "warnings": list(outcome.warnings),
                 "run_id": outcome.run_id,
             }
         )
@@ -121,6 +122,8 @@ def report_import(outcome: ImportOutcome, as_json: bool) -> int:
             say(f"failed: {error['filename']} ({error['external_id']}): {error['reason']}")
         if len(outcome.errors) > _SHOWN_ERRORS:
             say(f"`citysort failures list --source {outcome.source}` shows all {len(outcome.errors)}")
+        for warning in outcome.warnings:
+            say(f"warning: {warning}")
     if outcome.limited:
         say("the import was cut short by its limit: there may be more documents")
     if outcome.incomplete is not None:
