@@ -225,7 +225,8 @@ class Confluence(AtlassianConnector):
                 if failure.status != 400 or len(some) == 1:
                     raise
             yield from found
-            # Several in one parameter work, but are not documented: what would be lost is asked for singly.
+            # The reference says that several may stand in one parameter, its schemas do not: what would be
+            # lost is asked for singly.
             if len(some) > 1 and len(found) <= 1:
                 for one in some:
                     yield from self._by_ids(http, path, by, [one])

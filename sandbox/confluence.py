@@ -207,7 +207,7 @@ class SimulatedConfluence(SimulatedAtlassian):
             for place in self.places.values()
             if place.kind == kind
             and self._readable(place)
-            and place.status in ("current", "archived")
+            and place.status in ("current", *(["archived"] if kind == "page" else []))
             and self._among(request, "id", place.id)
             and self._among(request, "space-id", place.space.id)
         ]
@@ -326,8 +326,10 @@ class SimulatedConfluence(SimulatedAtlassian):
             "results": [self._result(document, expand) for document in found[start : start + limit]],
             "start": start,
             "limit": limit,
+            "size": len(found[start : start + limit]),
             "totalSize": len(found),
             "cqlQuery": request.query.get("cql"),
+            "searchDuration": 12,
             "_links": {"base": f"{self.url()}/wiki", "context": "/wiki"},
         }
         if start + limit < len(found):
@@ -385,24 +387,39 @@ class SimulatedConfluence(SimulatedAtlassian):
 
     def _result(self, document: Document, expand: set[str]) -> dict[str, Any]:
         place = self.places[document.fields["place"]]
+        link = f"/pages/viewpageattachments.action?pageId={place.id}"
+        modified_at = f"{milliseconds(document.modified_at)}Z"
         content: dict[str, Any] = {
             "id": document.id,
             "type": "attachment",
             "status": "current",
             "title": document.name,
-            "_links": {"webui": f"/pages/viewpageattachments.action?pageId={place.id}"},
+            "_links": {"webui": link},
         }
         parts = {
-            "version": {"number": document.version, "when": f"{milliseconds(document.modified_at)}Z"},
+            "version": {"number": document.version, "when": modified_at, "minorEdit": False},
             "container": {"id": place.id, "type": place.kind, "title": place.title},
-            "space": {"key": place.space.key, "name": place.space.name},
+            "space": {
+                "key": place.space.key,
+                "name": place.space.name,
+                "type": "global",
+                "status": place.space.status,
+                "_expandable": {},
+                "_links": {"webui": f"/spaces/{place.space.key}"},
+            },
             "extensions": {"mediaType": document.content_type, "fileSize": len(document.content)},
         }
         content |= {name: part for name, part in parts.items() if f"content.{name}" in expand}
         return {
             "content": content,
             "title": document.name,
-            "lastModified": f"{milliseconds(document.modified_at)}Z",
+            "excerpt": "",
+            "url": link,
+            "breadcrumbs": [],
+            "entityType": "content",
+            "iconCssClass": "content-type-attachment-other",
+            "lastModified": modified_at,
+            "friendlyLastModified": f"{document.modified_at:%b %d, %Y}",
         }
 
     def _meaning(self, condition: Condition) -> Test:
