@@ -44,7 +44,7 @@ def archive(citysort: Command, tmp_path: Path) -> Path:
 def test_importing_processing_and_repeating(citysort: Command, archive: Path) -> None:
     ran = citysort.well("import", "archive", "--from", "2026-03-01", "--to", "2026-03-31", "--json")
     first = json.loads(ran.out.splitlines()[-1])
-    assert set(first) == {"source", "imported", "skipped", "failed", "errors", "run_id"}
+    assert set(first) == {"source", "imported", "skipped", "failed", "errors", "warnings", "run_id"}
     assert (first["source"], first["imported"], first["failed"], first["errors"]) == ("archive", 1, 0, [])
 
     rest = citysort.well("import", "archive")
