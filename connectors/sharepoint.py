@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Generator, Mapping
 from datetime import datetime, timedelta, timezone
-from typing import Any, BinaryIO, ClassVar, NamedTuple
+from typing import Any, BinaryIO, ClassVar, Literal, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 import requests
@@ -29,6 +29,7 @@ from connectors.http_auth import Bearer
 from connectors.quickxorhash import QuickXorHash
 from connectors.sharepoint_files import REWRITTEN, WEB_PAGES, ending, named, utc
 from connectors.sharepoint_login import Login, credential_of
+from connectors.sharepoint_rest import OwnApi
 
 ITEMS_PER_PAGE = 1_000
 LONGEST_LOOK_BACK = timedelta(days=30)
@@ -59,20 +60,24 @@ class Library(NamedTuple):
 
 
 class SharePoint(HttpConnector):
-    """Every file of the document libraries of a site, through Microsoft Graph.
+    """Every file of the document libraries of a site, through Microsoft Graph or the site's own API.
 
-    Listings are delta queries, the only ones that are complete while others write:
+    Listings of Graph are delta queries, the only ones that are complete while others write:
     https://learn.microsoft.com/en-us/graph/api/driveitem-delta
     """
 
     connector_type: ClassVar[str] = "sharepoint"
     kind: ClassVar[str] = "sharepoint"
     windowed: ClassVar[bool] = True
-    keeps_checkpoint: ClassVar[bool] = True
 
     site_url: str = Field(description="Address of the site: https://TENANT.sharepoint.com/sites/NAME.")
     tenant_id: str = Field(description="Directory (tenant) id, or a domain of the tenant.")
     client_id: str = Field(description="Application (client) id.")
+    api: Literal["graph", "sharepoint"] = Field(
+        default="graph",
+        description="What is asked: graph is Microsoft Graph, sharepoint the site's own API (/_api), for applications"
+        " that have no permission of Graph. It takes a certificate only.",
+    )
     client_secret: str | None = secret("Client secret of the application. A certificate is safer.")
     certificate: str | None = secret(
         "Private key in PEM, or a file with it. With its certificate after it, no thumbprint is needed."
@@ -149,25 +154,45 @@ class SharePoint(HttpConnector):
     def _one_way_in(self) -> SharePoint:
         if bool(self.client_secret) == bool(self.certificate):
             raise ValueError("needs either client_secret or certificate")
+        if self.api == "sharepoint" and self.client_secret:
+            raise ValueError(
+                "api sharepoint needs a certificate: SharePoint's own API takes no client_secret"
+            )
         return self
+
+    @property
+    def keeps_checkpoint(self) -> bool:  # type: ignore[override]  # the site's own API has no delta
+        """Whether there is `list_changes`."""
+        return self.api == "graph"
 
     # What an HttpConnector needs.
 
     def _open(self) -> HttpSession:
         credential = credential_of(self.client_secret, self.certificate, self.thumbprint)
+        own = self._own_api()
+        resource, settings = (own.host, "site_url") if own else (self.graph_url, "graph_url")
         login = Login(
-            self.authority_url, self.tenant_id, self.client_id, self.graph_url, "graph_url and authority_url"
+            self.authority_url, self.tenant_id, self.client_id, resource, f"{settings} and authority_url"
         )
+        auth = Bearer(lambda: login.token(credential, self.session_options()))
+        if own:
+            return own.session(auth, self.session_options())
         return HttpSession(
             f"Microsoft Graph ({urlsplit(self.graph_url).hostname})",
             f"{self.graph_url}/v1.0",
             setting="graph_url",
-            auth=Bearer(lambda: login.token(credential, self.session_options())),
+            auth=auth,
             judge=self._judge,
             **self.session_options(),
         )
 
+    def _own_api(self) -> OwnApi | None:
+        """The site's own API where that is asked, None where it is Graph."""
+        return OwnApi(self.site_url, self.library_name, self.folder) if self.api == "sharepoint" else None
+
     def _probe(self, http: HttpSession) -> str:
+        if own := self._own_api():
+            return own.probe(http)
         libraries = self._libraries(http)
         for library in libraries:
             http.json("GET", f"{library.path()}/delta", params={"token": "latest", "$select": "id"})
@@ -176,6 +201,9 @@ class SharePoint(HttpConnector):
         return f"{http.system} answers and lists{where} {names} of {self.site_url}"
 
     def _documents(self, http: HttpSession, window: Window) -> Generator[ExternalDocument, None, None]:
+        if own := self._own_api():
+            yield from own.documents(http, window)
+            return
         for library in self._libraries(http):
             yield from self._of_library(http, library, window)
 
@@ -210,6 +238,8 @@ class SharePoint(HttpConnector):
         return Reached(json.dumps([[*library, link] for library, link in links.items()]), started_over)
 
     def _download(self, http: HttpSession, document: ExternalDocument, into: BinaryIO) -> Download:
+        if own := self._own_api():
+            return own.download(http, document, into)
         drive, _, item = document.external_id.partition("/")
         path = Library(drive, "", "").path(item)
         html = ending(document.filename) in WEB_PAGES

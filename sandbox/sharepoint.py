@@ -107,6 +107,7 @@ class SimulatedSharePoint(SimulatedSystem):
         self._counted = 0
         self._epoch = 0
         self._tokens: dict[str, tuple[str, float]] = {}
+        self._by_certificate: set[str] = set()
         self._links: dict[str, tuple[str, float]] = {}
         self.add_library("Documents", "Shared Documents")
 
@@ -306,10 +307,12 @@ class SimulatedSharePoint(SimulatedSystem):
         resource, _, scope = form.get("scope", "").rpartition("/")
         if scope != ".default":
             return _no_token(400, "invalid_scope", 1002012, "The scope must be a resource and /.default.")
-        if resource not in (self.url(), f"https://{HOST}"):
+        if resource not in self.resources():
             return _no_token(400, "invalid_resource", 500011, "The resource principal was not found.")
         made = secrets.token_urlsafe(60)
         self._tokens[made] = (resource, time.monotonic() + TOKEN_SECONDS)
+        if "client_assertion" in form:
+            self._by_certificate.add(made)
         return Answer.json(
             {
                 "token_type": "Bearer",
@@ -318,6 +321,10 @@ class SimulatedSharePoint(SimulatedSystem):
                 "access_token": made,
             }
         )
+
+    def resources(self) -> tuple[str, ...]:
+        """What there are tokens for."""
+        return self.url(), f"https://{HOST}"
 
     def _secret_problem(self, form: Mapping[str, str]) -> Answer | None:
         if form.get("client_secret") != self.client_secret:
