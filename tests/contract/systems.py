@@ -19,7 +19,16 @@ import sqlalchemy as sa
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage  # type: ignore[import-untyped]
 
-from connectors import amazon_s3, confluence, google_cloud_storage, http, jira, servicenow, sharepoint
+from connectors import (
+    amazon_s3,
+    confluence,
+    google_cloud_storage,
+    http,
+    jira,
+    servicenow,
+    sharepoint,
+    sharepoint_rest,
+)
 from connectors.base import Connector
 from connectors.registry import connector_class, get_connector
 from sandbox.confluence import SimulatedConfluence
@@ -31,6 +40,7 @@ from sandbox.s3 import S3Server
 from sandbox.salesforce import SimulatedSalesforce
 from sandbox.servicenow import SimulatedServiceNow
 from sandbox.sharepoint import SimulatedSharePoint
+from sandbox.sharepoint_rest import SimulatedSharePointApi
 from sandbox.simulated import SimulatedSystem
 from tests.connectors.sql_databases import Database, MySQLDatabase, PostgreSQLDatabase, SQLiteDatabase
 from tests.contract.relay import Relay, relay
@@ -60,6 +70,8 @@ class System(ABC):
     """
 
     connector_type: ClassVar[str]
+    way_in: ClassVar[str] = ""
+    """The setting that makes another way in than the usual one of its connector."""
     dates_can_be_set: ClassVar[bool] = True
     """Whether `add` keeps the date it is given; object stores stamp by themselves."""
     immutable: ClassVar[bool] = False
@@ -819,6 +831,59 @@ class SharePointSystem(SimulatedOne):
         return super().modified_at(self._item(id))
 
 
+class SharePointApiSystem(SimulatedOne):
+    """An id of a document is its own. No checksum is stated."""
+
+    connector_type: ClassVar[str] = "sharepoint"
+    way_in: ClassVar[str] = "api: sharepoint"
+    listing: ClassVar[str] = "items"
+    download: ClassVar[str] = "file_value"
+    media: ClassVar[str] = "file_value"
+    wrong: ClassVar[Mapping[str, tuple[Mapping[str, Any], str]]] = {
+        "wrong thumbprint": ({"thumbprint": "0" * 40}, "thumbprint"),
+        "unknown application": ({"client_id": "01234567-89ab-cdef-0123-456789abcdef"}, "client_id"),
+        "unknown tenant": ({"tenant_id": "nothing.example"}, "tenant_id"),
+        "unknown library": ({"library_name": "Nothing"}, "Documents"),
+        "unknown folder": ({"folder": "Nothing"}, "Nothing"),
+        "nobody lets in": ({"authority_url": NOBODY_WITH_TLS}, "authority_url"),
+        "another tenant's site": ({"site_url": NOBODY_WITH_TLS}, "site_url"),
+    }
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.site = SimulatedSharePointApi()
+        super().__init__(self.site, monkeypatch)
+        monkeypatch.setattr(sharepoint_rest, "ITEMS_PER_PAGE", PAGE)
+        self._ids: dict[str, str] = {}
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "api": "sharepoint",
+            "site_url": self.site.own_url,
+            "tenant_id": self.site.tenant_id,
+            "client_id": self.site.client_id,
+            "certificate": self.site.private_key + self.site.certificate,
+            "authority_url": self.site.url("login"),
+            "ca_file": str(self.site.ca_file),
+            "library_name": "Documents",
+        }
+
+    def add(self, name: str, content: bytes, modified_at: datetime | None = None) -> str:
+        id = super().add(name, content, modified_at)
+        unique_id = self.site.unique_id(id)
+        self._ids[unique_id] = id
+        return unique_id
+
+    def replace(self, id: str, content: bytes) -> str:
+        super().replace(self._ids[id], content)
+        return id
+
+    def remove(self, id: str) -> None:
+        super().remove(self._ids[id])
+
+    def modified_at(self, id: str) -> datetime:
+        return super().modified_at(self._ids[id])
+
+
 SYSTEMS: Mapping[str, type[System]] = {
     made.connector_type: made
     for made in (
@@ -833,7 +898,8 @@ SYSTEMS: Mapping[str, type[System]] = {
         SharePointSystem,
         SQLiteSystem,
     )
-}
+} | {"sharepoint_api": SharePointApiSystem}
+"""By connector type, and other ways in."""
 
 
 @contextmanager

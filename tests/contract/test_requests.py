@@ -22,18 +22,23 @@ NOON = datetime(2026, 3, 8, 12, tzinfo=timezone.utc)
 OVERLAP = timedelta(minutes=10)
 
 
-def table() -> Mapping[str, tuple[str, int, int]]:
-    """What is counted, the fewest calls, and those of a refresh that lists the newest documents again."""
-    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (\d+)[^|]* \| (\d+)[^|]* \|", TABLE.read_text(), re.MULTILINE)
-    return {name: (counted, int(fewest), int(usual)) for name, counted, fewest, usual in rows}
+def table() -> Mapping[tuple[str, str], tuple[str, int, int]]:
+    """By connector type and way in: what is counted, the fewest calls, and those of a refresh that lists the
+    newest documents again."""
+    rows = re.findall(
+        r"^\| `(\w+)`(?:, `([^`]+)`)? \| (\w+) \| (\d+)[^|]* \| (\d+)[^|]* \|",
+        TABLE.read_text(),
+        re.MULTILINE,
+    )
+    return {(name, way): (counted, int(fewest), int(usual)) for name, way, counted, fewest, usual in rows}
 
 
 def test_the_table_names_every_connector() -> None:
-    assert table().keys() == CONNECTOR_TYPES.keys()
+    assert {connector_type for connector_type, _ in table()} == CONNECTOR_TYPES.keys()
 
 
 def test_a_refresh_makes_no_more_calls_than_the_table_says(system: System, city: City) -> None:
-    counted, fewest, usual = table()[system.connector_type]
+    counted, fewest, usual = table()[system.connector_type, system.way_in]
     assert counted == system.counts
     count = 300 if system.dates_can_be_set and counted == "requests" else 60
     ids = [system.add(f"{n}.txt", b"content", NOON - timedelta(hours=n)) for n in range(count)]
