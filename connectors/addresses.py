@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
-from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 Network = IPv4Network | IPv6Network
@@ -162,43 +161,45 @@ def _plain(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     return address
 
 
+def pools_within(
+    reach: Reach, plain: Any = HTTPConnectionPool, secure: Any = HTTPSConnectionPool
+) -> dict[str, Any]:
+    """urllib3's pools of connections for each scheme, made of these two, that connect within reach only.
+
+    They raise OutOfReach.
+    """
+
+    def within(pool: Any) -> Any:
+        kind: Any = pool.ConnectionCls
+
+        def new_connection(connection: Any) -> socket.socket:
+            name = connection._dns_host
+            failure: Exception | None = None
+            try:
+                for address in reach.addresses(name):
+                    connection._dns_host = address
+                    try:
+                        made: socket.socket = kind._new_conn(connection)
+                        return made
+                    except (NewConnectionError, ConnectTimeoutError) as error:
+                        failure = error
+            finally:
+                connection._dns_host = name
+            raise failure or NewConnectionError(connection, "the name of the host is not known")
+
+        connections = type(kind.__name__, (kind,), {"_new_conn": new_connection})
+        return type(pool.__name__, (pool,), {"ConnectionCls": connections})
+
+    return {"http": within(plain), "https": within(secure)}
+
+
 def adapter_within(reach: Reach, connections: int) -> HTTPAdapter:
     """What lets a session of requests connect within reach only. Its requests raise OutOfReach."""
-
-    def new_connection(connection: Any, connect: Any) -> Any:
-        name = connection._dns_host
-        failure: Exception | None = None
-        try:
-            for address in reach.addresses(name):
-                connection._dns_host = address
-                try:
-                    return connect()
-                except (NewConnectionError, ConnectTimeoutError) as error:
-                    failure = error
-        finally:
-            connection._dns_host = name
-        raise failure or NewConnectionError(connection, "the name of the host is not known")
-
-    class Connection(HTTPConnection):
-        def _new_conn(self) -> socket.socket:
-            made: socket.socket = new_connection(self, super()._new_conn)
-            return made
-
-    class SecureConnection(HTTPSConnection):
-        def _new_conn(self) -> socket.socket:
-            made: socket.socket = new_connection(self, super()._new_conn)
-            return made
-
-    class Pool(HTTPConnectionPool):
-        ConnectionCls = Connection
-
-    class SecurePool(HTTPSConnectionPool):
-        ConnectionCls = SecureConnection
 
     class Adapter(HTTPAdapter):
         def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
             super().init_poolmanager(*arguments, **options)
             manager: PoolManager = self.poolmanager
-            manager.pool_classes_by_scheme = {"http": Pool, "https": SecurePool}
+            manager.pool_classes_by_scheme = pools_within(reach)
 
     return Adapter(pool_maxsize=connections)

@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from connectors.addresses import OutOfReach, pools_within
 from connectors.base import (
     ConfigurationError,
     ConnectionStatus,
@@ -380,8 +381,17 @@ class AmazonS3(Connector):
         made = session.create_client("s3", region, endpoint_url=endpoint, config=self._config())
         made.meta.events.register("before-parse.s3.ListObjectsV2", _parse_contents)
         self._heed_retry_after(made.meta.events)
+        self._stay_within_reach(made)
         self._session = session
         return cast("S3Client", made)
+
+    def _stay_within_reach(self, client: Any) -> None:
+        """Names are looked at whenever a connection is made. botocore has no setting for that."""
+        from botocore.awsrequest import AWSHTTPConnectionPool, AWSHTTPSConnectionPool
+
+        if self._reach.networks is not None:
+            pools = pools_within(self._reach, AWSHTTPConnectionPool, AWSHTTPSConnectionPool)
+            client._endpoint.http_session._manager.pool_classes_by_scheme = pools
 
     def _heed_retry_after(self, events: BaseEventHooks) -> None:
         """Amazon names no time, but stores of others do, and botocore does not heed it. All threads wait."""
@@ -481,6 +491,8 @@ class AmazonS3(Connector):
             return "the credentials of the AWS configuration or machine could not be obtained: renew or correct them"
         if isinstance(error, ResponseParserError | RecursionError):
             return f"{where} answered with something that is not a listing: check endpoint_url"
+        if isinstance(error, vendor.HTTPClientError) and isinstance(error.kwargs.get("error"), OutOfReach):
+            return f"{where} is not asked: {error.kwargs['error']}"
         if isinstance(error, vendor.ConnectionError | vendor.HTTPClientError):
             return f"{where} cannot be reached: check endpoint_url, region and the network"
         return f"{where} cannot be used: {type(error).__name__}; check the settings"
@@ -665,14 +677,15 @@ def _usable_endpoint(url: str) -> bool:
 
 
 def _code(error: Exception) -> tuple[str, int]:
-    response: Any = getattr(error, "response", {})
+    response: Any = getattr(error, "response", None) or {}
     code = str(response.get("Error", {}).get("Code", ""))
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     return (code if re.fullmatch(r"[A-Za-z.]{1,60}|\d{3}", code) else "an error"), status
 
 
 def _names_key(error: Exception) -> bool:
-    message = str(getattr(error, "response", {}).get("Error", {}).get("Message", "")).lower()
+    response: Any = getattr(error, "response", None) or {}
+    message = str(response.get("Error", {}).get("Message", "")).lower()
     return "kms" in message or "server side encryption" in message
 
 

@@ -29,6 +29,8 @@ class Exchange:
     """Send this many bytes of the body, then close the connection."""
     reset: bool = False
     """Close it the hard way."""
+    hang_up: bool = False
+    """Close it without an answer."""
 
 
 def nothing(exchange: Exchange) -> None:
@@ -83,6 +85,9 @@ def proxy(upstream: str) -> Iterator[Proxy]:
             self._answer(exchange)
 
         def _answer(self, exchange: Exchange) -> None:
+            if exchange.hang_up:
+                self.close_connection = True
+                return
             self.send_response_only(exchange.status)
             headers = {name.lower(): value for name, value in exchange.answer_headers.items()}
             headers.pop("transfer-encoding", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,10 +13,12 @@ import pytest
 import requests
 
 from connectors.addresses import EVERYWHERE, FILE_SETTINGS, OutOfReach, Reach, adapter_within, read_networks
+from connectors.amazon_s3 import AmazonS3
 from connectors.base import ConfigurationError
 from connectors.http import HttpSession
 from connectors.http_answers import RequestFailed
 from connectors.registry import CONNECTOR_TYPES, connector_class, get_connector
+from sandbox.s3 import s3_server
 
 PUBLIC_ONLY = Reach(())
 LOOPBACK = Reach(read_networks("127.0.0.0/8"))
@@ -194,6 +197,38 @@ def test_a_connector_says_which_setting_is_out_of_reach(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigurationError, match="filepath"):
         archive.keep_to(Reach((), tmp_path))
+
+
+def test_a_bucket_is_read_where_its_server_was_when_it_was_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    real, leads_to = socket.getaddrinfo, ["127.0.0.1"]
+
+    def resolve(host: str, *arguments: Any, **options: Any) -> Any:
+        return real(leads_to[0] if host == "localhost" else host, *arguments, **options)
+
+    with s3_server() as server:
+        server.create_bucket("records")
+        server.client().put_object(Bucket="records", Key="permit.txt", Body=b"A permit.")
+        bucket = AmazonS3(
+            bucket_name="records",
+            endpoint_url=server.endpoint_url.replace("127.0.0.1", "localhost"),
+            access_key_id=server.access_key,
+            secret_access_key=server.secret_key,
+        )
+        monkeypatch.setattr(socket, "getaddrinfo", resolve)
+        bucket.keep_to(LOOPBACK)
+        (permit,) = bucket.list_documents()
+        into = io.BytesIO()
+        bucket.download_document(permit, into)
+        assert into.getvalue() == b"A permit."
+        bucket.close()
+        leads_to[0] = "169.254.169.254"
+        status = bucket.test_connection()
+        assert not status.ok and "never asked" in status.message
+        with pytest.raises(ConfigurationError, match="never asked"):
+            list(bucket.list_documents())
+        bucket.close()
 
 
 @pytest.mark.parametrize("kind", ["postgresql", "mysql"])

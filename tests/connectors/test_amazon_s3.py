@@ -767,6 +767,25 @@ def test_a_body_that_breaks_off_is_read_on_from_there(s3_server: S3Server, bucke
     assert len({exchange.headers["if-match"] for exchange in downloads}) == 1
 
 
+@pytest.mark.usefixtures("few_attempts")
+def test_a_server_that_hangs_up(s3_server: S3Server, bucket: str, front: Proxy) -> None:
+    put(s3_server, bucket, "a.txt")
+    connector = connect(s3_server, bucket, endpoint_url=front.endpoint_url)
+    document = only(connector)
+
+    def hang_up(exchange: Exchange) -> None:
+        exchange.hang_up = True
+
+    front.after = hang_up
+    with pytest.raises(ConfigurationError, match="cannot be reached"):
+        list(connector.list_documents())
+    with pytest.raises(DownloadFailed, match="cannot be reached"):
+        content(connector, document)
+    assert "cannot be reached" in connector.test_connection().message
+    front.after = nothing
+    assert content(connector, document) == b"content"
+
+
 def test_a_reset_connection_is_no_end_either(s3_server: S3Server, bucket: str, front: Proxy) -> None:
     body = os.urandom(3_000_000)
     put(s3_server, bucket, "a.bin", body)
