@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, BinaryIO, NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import requests
 from requests.auth import AuthBase
@@ -22,7 +22,8 @@ from connectors.http_answers import RequestFailed, json_of, link_in, rows
 from connectors.sharepoint_files import REWRITTEN, WEB_PAGES, ending, named, utc
 
 ITEMS_PER_PAGE = 2_000
-"""5,000 are allowed; each brings the properties of its file along."""
+"""What Microsoft advises.
+https://learn.microsoft.com/en-us/previous-versions/office/developer/sharepoint-2010/ee557257(v=office.14)"""
 WHOLE_SECOND = timedelta(seconds=1)
 JSON = {"Accept": "application/json;odata=nometadata"}
 LIBRARIES = {
@@ -40,10 +41,11 @@ ITEMS = {
     ),
     "$expand": "File",
 }
+NEXT = link_in("odata.nextLink")
 FOLDER = 1
 TOO_MANY = "SPQueryThrottledException"
 """What a query is refused with that would have to look at more than 5,000 items of a library.
-https://learn.microsoft.com/en-us/sharepoint/dev/general-development/handling-large-folders-and-lists-in-sharepoint"""
+https://learn.microsoft.com/en-us/microsoft-365/community/large-lists-large-libraries-in-sharepoint"""
 
 Row = dict[str, Any]
 
@@ -92,7 +94,7 @@ class OwnApi(NamedTuple):
         """Looks at an item of each library; returns the sentence for a connection that works."""
         libraries = self._libraries(http)
         for library in libraries:
-            rows(http.json("GET", _items(library), params={"$top": "1", "$select": "Id"}), "value")
+            rows(http.json("GET", _items(library, {"$top": "1", "$select": "Id"})), "value")
         where = f" the folder {self.folder} of" if self.folder else ""
         names = ", ".join(library.name for library in libraries)
         return f"{http.system} answers and lists{where} {names} of {self.site_url}"
@@ -102,13 +104,11 @@ class OwnApi(NamedTuple):
         for library in self._libraries(http):
             inside = f"{library.start}/".casefold()
             for item in self._of_library(http, library, window):
-                if item.get("FileSystemObjectType") == FOLDER or not _path(item).casefold().startswith(
-                    inside
-                ):
-                    continue
-                document = self._document(library, item)
-                if window.includes(document.modified_at):
-                    yield document
+                here = _path(item).casefold().startswith(inside)
+                if here and item.get("FileSystemObjectType") != FOLDER:
+                    document = self._document(library, item)
+                    if window.includes(document.modified_at):
+                        yield document
 
     def download(self, http: HttpSession, document: ExternalDocument, into: BinaryIO) -> Download:
         """Writes a file, found by its id: its name may hold anything.
@@ -120,7 +120,7 @@ class OwnApi(NamedTuple):
         file = f"/GetFileById('{document.external_id}')"
         html = ending(document.filename) in WEB_PAGES
         download = http.download(f"{file}/$value", into, html=html)
-        if _version(http.json("GET", file, params={"$select": ",".join(VERSION)})) != document.version:
+        if _version(http.json("GET", _asked(file, {"$select": ",".join(VERSION)}))) != document.version:
             raise DownloadFailed("changed since it was listed")
         return download
 
@@ -128,7 +128,7 @@ class OwnApi(NamedTuple):
         """Those to list, by the title that people see or by their name in addresses."""
         found = [
             Library(_guid(row, "Id"), str(row.get("Title")), root, root, bool(row.get("IsSystemList")))
-            for page in http.pages("/lists", LIBRARIES, next_page=link_in("odata.nextLink"))
+            for page in http.pages(_asked("/lists", LIBRARIES), next_page=NEXT)
             for row in rows(page.body, "value")
             for root in [_path(row.get("RootFolder") or {}, "ServerRelativeUrl")]
         ]
@@ -149,7 +149,7 @@ class OwnApi(NamedTuple):
             start = f"{library.root}/{self.folder}"
             params = {"@path": "'{}'".format(start.replace("'", "''")), "$select": "Exists"}
             try:
-                found = http.json("GET", "/GetFolderByServerRelativePath(decodedurl=@path)", params=params)
+                found = http.json("GET", _asked("/GetFolderByServerRelativePath(decodedurl=@path)", params))
             except RequestFailed as failure:
                 if failure.status != 404:
                     raise
@@ -163,24 +163,21 @@ class OwnApi(NamedTuple):
 
     def _of_library(self, http: HttpSession, library: Library, window: Window) -> Iterator[Row]:
         """The items modified in the window; all, where the library has so many that SharePoint filters
-        them by an indexed column only, and the date is none. They come by their numbers, which grow,
-        so that what changes meanwhile moves none of the others to another page."""
+        them by an indexed column only, and the date is none. They come in the order of their numbers:
+        what changes meanwhile moves none of the others to another page."""
         whole = ITEMS | {"$top": str(ITEMS_PER_PAGE)}
         condition = _condition(window)
         begun = False
         if condition:
             try:
-                pages = http.pages(
-                    _items(library), whole | {"$filter": condition}, next_page=link_in("odata.nextLink")
-                )
-                for page in pages:
+                for page in http.pages(_items(library, whole | {"$filter": condition}), next_page=NEXT):
                     begun = True
                     yield from rows(page.body, "value")
                 return
             except RequestFailed as failure:
                 if begun or TOO_MANY not in _code(failure.body):
                     raise
-        for page in http.pages(_items(library), whole, next_page=link_in("odata.nextLink")):
+        for page in http.pages(_items(library, whole), next_page=NEXT):
             yield from rows(page.body, "value")
 
     def _document(self, library: Library, item: Row) -> ExternalDocument:
@@ -233,8 +230,13 @@ class OwnApi(NamedTuple):
         return RequestFailed(f"{self._system()} {what}", lasting=True, status=status)
 
 
-def _items(library: Library) -> str:
-    return f"/lists(guid'{library.id}')/items"
+def _items(library: Library, query: Mapping[str, str]) -> str:
+    return _asked(f"/lists(guid'{library.id}')/items", query)
+
+
+def _asked(path: str, query: Mapping[str, str]) -> str:
+    """With %20 for a space, as a plus need not mean one in conditions."""
+    return f"{path}?{urlencode(query, quote_via=quote)}"
 
 
 def _condition(window: Window) -> str:

@@ -282,6 +282,11 @@ def test_what_changes_between_two_pages_moves_nothing_else(site: SimulatedShareP
     assert sorted(found) == sorted(["new.txt", *(f"{n}.txt" for n in range(20) if n != 18)])
 
 
+def test_a_space_in_a_condition_is_no_plus() -> None:
+    asked = sharepoint_rest._asked("/lists", {"$filter": "Title eq 'a+b'", "$top": "5"})
+    assert asked == "/lists?%24filter=Title%20eq%20%27a%2Bb%27&%24top=5"
+
+
 # Libraries that are so large that SharePoint does not filter them.
 
 
