@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import requests
 
+from citysort_dagster.web.forms import fields_of
 from connectors import get_connector, http, sharepoint_rest
 from connectors.base import (
     ConfigurationError,
@@ -81,10 +82,11 @@ def test_a_secret_is_not_taken(site: SimulatedSharePointApi) -> None:
         connect(site, api="soap")
 
 
-def test_the_choice_is_told_to_forms() -> None:
-    api = SharePoint.model_json_schema()["properties"]["api"]
-    assert (api["enum"], api["default"]) == (["graph", "sharepoint"], "graph")
-    assert "certificate" in api["description"]
+def test_the_form_of_a_source_offers_the_choice() -> None:
+    main, _ = fields_of("sharepoint", {}, {})
+    (field,) = (field for field in main if field.name == "config.api")
+    assert (field.label, field.kind, field.choices) == ("API", "choice", ["graph", "sharepoint"])
+    assert (field.value, field.required, "certificate" in field.hint) == ("graph", False, True)
 
 
 def test_only_graph_knows_what_has_changed(site: SimulatedSharePointApi) -> None:
