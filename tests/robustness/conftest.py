@@ -14,13 +14,15 @@ from typing import Any
 
 import pytest
 
+from citysort_dagster.files import FileStore
 from citysort_dagster.store.models import AuditEvent, Document, SyncLogEntry
 from citysort_dagster.verify import verify
 from connectors.base import Window
+from tests.cli.conftest import citysort, data_dir
 from tests.importer.conftest import NOW, SOURCE, City, city, database
 from tests.robustness.importing import Task
 
-__all__ = ["city", "database"]
+__all__ = ["city", "citysort", "data_dir", "database"]
 
 IN_MEMORY = "/dev/shm"  # noqa: S108 - a folder of our own is made in it
 FIRST_DAY = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -70,7 +72,7 @@ class Town:
         assert len(city.rows(AuditEvent, AuditEvent.event == "imported")) == len(documents)
         assert sorted(city.stored()) == sorted(row.path for row in documents)
         assert list(verify(city.database, city.files, quick)) == []
-        assert_nothing_staged(city)
+        assert_nothing_staged(city.files)
 
     def assert_nothing_but_strays(self, city: City | None = None, quick: bool = False) -> int:
         """What is imported agrees with itself; returns how many files are there without a document."""
@@ -84,9 +86,9 @@ def digests(holds: Mapping[str, bytes]) -> dict[str, str]:
     return {name: hashlib.sha256(content).hexdigest() for name, content in holds.items()}
 
 
-def assert_nothing_staged(city: City) -> None:
+def assert_nothing_staged(files: FileStore) -> None:
     """No import has left anything behind; locks, which are empty, may stay."""
-    for left in city.files.staging_root.rglob("*"):
+    for left in files.staging_root.rglob("*"):
         assert left.is_file() and left.stat().st_size == 0, left
 
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
-import subprocess
-import sys
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
@@ -25,6 +22,7 @@ from citysort_dagster.store.database import Database
 from citysort_dagster.store.models import Document, ImportFailure
 from connectors.amazon_s3 import AmazonS3
 from sandbox.s3 import S3Server
+from tests.cli.conftest import Command
 from tests.importer.conftest import City
 from tests.object_store_proxy import Exchange, Proxy, nothing, proxy
 from tests.robustness.conftest import digests
@@ -286,31 +284,23 @@ SOURCES = """sources:
       access_key_id: {access_key_id}
       secret_access_key: {{env: ARCHIVE_SECRET}}
 """
-COMMAND = [sys.executable, "-c", "import sys; from citysort_dagster.cli import main; sys.exit(main())"]
 
 
-def test_the_exit_codes_say_what_came_of_it(bucket: Bucket, tmp_path: Path) -> None:
+def test_the_exit_codes_say_what_came_of_it(
+    citysort: Command, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bucket.fill(OBJECTS)
     (tmp_path / "sources.yaml").write_text(SOURCES.format(**bucket.settings()))
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("CITYSORT_")} | {
-        "CITYSORT_DATA_DIR": str(tmp_path / "data"),
-        "ARCHIVE_SECRET": bucket.server.secret_key,
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-    }
-
-    def citysort(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*COMMAND, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
+    monkeypatch.setenv("ARCHIVE_SECRET", bucket.server.secret_key)
 
     def imports() -> tuple[int, dict[str, Any], str]:
         ran = citysort("import", "archive", "--json")
-        assert "Traceback" not in ran.stdout + ran.stderr
-        assert bucket.server.secret_key not in ran.stdout + ran.stderr
-        return ran.returncode, json.loads(ran.stdout.splitlines()[-1]), ran.stderr
+        assert "Traceback" not in ran.out + ran.err
+        assert bucket.server.secret_key not in ran.out + ran.err
+        return ran.code, json.loads(ran.out.splitlines()[-1]), ran.err
 
     applied = citysort("sources", "apply", "sources.yaml")
-    assert applied.returncode == 0, applied.stderr
+    assert applied.code == 0, applied.err
 
     bucket.behaves(refuse_second_page, list_half)
     code, outcome, said = imports()
@@ -335,4 +325,4 @@ def test_the_exit_codes_say_what_came_of_it(bucket: Bucket, tmp_path: Path) -> N
     code, outcome, _ = imports()
     assert (code, outcome["imported"], outcome["skipped"], outcome["failed"]) == (0, 1, OBJECTS - 1, 0)
     assert outcome["errors"] == []
-    assert citysort("verify").returncode == 0
+    assert citysort("verify").code == 0

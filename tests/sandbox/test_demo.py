@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from connectors.registry import CONNECTOR_TYPES
+from sandbox import command
 from sandbox.demo import DOCUMENTS, city
 from sandbox.systems import SYSTEMS
 
@@ -66,31 +67,41 @@ def test_every_connector_has_a_system(tmp_path: Path) -> None:
 
 
 def test_documents_of_a_running_city_can_be_added_replaced_and_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def sandbox(*arguments: str) -> tuple[int, str, str]:
+        """The command in this process: its exit code, what it said and what it complained of."""
+        monkeypatch.setattr("sys.argv", ["sandbox", *arguments])
+        capsys.readouterr()
+        code = command.main()
+        return code, *capsys.readouterr()
+
     folder = tmp_path / "city"
     folder.mkdir()
     letter = tmp_path / "letter.txt"
     letter.write_text("Dear Clerk")
     monkeypatch.setattr("sandbox.demo.SYSTEMS", {"resident_requests": SYSTEMS["resident_requests"]})
     monkeypatch.setattr("sandbox.demo.DOCUMENTS", 20)
+    monkeypatch.setenv("CITYSORT_DATA_DIR", str(tmp_path))
     assert "no demo is running" in run("sandbox", "list", "resident_requests", data=tmp_path).stderr
     with city(folder, date(2026, 11, 20)):
         assert (folder / "sandbox.json").stat().st_mode & 0o077 == 0
-        before = run("sandbox", "list", "resident_requests", data=tmp_path).stdout.splitlines()
-        added = run("sandbox", "add", "resident_requests", str(letter), data=tmp_path)
-        assert added.returncode == 0, added.stderr
-        id_ = added.stdout.split()[-1]
-        assert run("sandbox", "replace", "resident_requests", id_, str(letter), data=tmp_path).returncode == 0
-        assert run("sandbox", "add", "resident_requests", data=tmp_path).returncode == 0
-        listed = run("sandbox", "list", "resident_requests", data=tmp_path).stdout.splitlines()
+        listing = run("sandbox", "list", "resident_requests", data=tmp_path)
+        assert listing.returncode == 0, listing.stderr
+        before = listing.stdout.splitlines()
+        code, added, complaint = sandbox("add", "resident_requests", str(letter))
+        assert code == 0, complaint
+        id_ = added.split()[-1]
+        assert sandbox("replace", "resident_requests", id_, str(letter))[0] == 0
+        assert sandbox("add", "resident_requests")[0] == 0
+        listed = sandbox("list", "resident_requests")[1].splitlines()
         assert len(listed) == len(before) + 2
         assert any(line.startswith(id_) for line in listed)
-        assert run("sandbox", "remove", "resident_requests", id_, data=tmp_path).returncode == 0
-        assert run("sandbox", "misbehave", "resident_requests", "throttle", data=tmp_path).returncode == 0
-        assert run("sandbox", "behave", "resident_requests", data=tmp_path).returncode == 0
-        unknown = run("sandbox", "add", "nothing", data=tmp_path)
-        assert (unknown.returncode, unknown.stderr) == (
+        assert sandbox("remove", "resident_requests", id_)[0] == 0
+        assert sandbox("misbehave", "resident_requests", "throttle")[0] == 0
+        assert sandbox("behave", "resident_requests")[0] == 0
+        assert sandbox("add", "nothing") == (
             2,
+            "",
             "sandbox: there is no simulated system nothing; there are: resident_requests\n",
         )

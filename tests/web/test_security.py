@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import re
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from citysort_dagster import api_tokens
 from citysort_dagster.installation import open_installation
 from citysort_dagster.store.models import ApiToken, Session
 from citysort_dagster.web.defences import MAX_BODY
-from tests.dagster_ui.conftest import COMMAND, PROJECT
+from tests.cli.conftest import Command
 from tests.secrecy.canaries import Search, canary
 from tests.web.console import Console, running
 
@@ -464,42 +463,32 @@ def test_an_allowed_network_is_allowed_no_longer(
         assert imported["status"] == "failed" and "CITYSORT_ALLOWED_NETWORKS" in imported["message"]
 
 
-def citysort(*arguments: str, environment: Path) -> subprocess.CompletedProcess[str]:
-    import os
-
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
-    )
-
-
-def test_others_are_served_only_where_they_can_be_known(environment: Path) -> None:
+def test_others_are_served_only_where_they_can_be_known(
+    environment: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    citysort = Command(capfdbinary)
     for arguments in (("--host", "0.0.0.0"), ("--name", "citysort.city.example")):  # noqa: S104 - it refuses
-        ran = citysort("serve", "--port", "65000", *arguments, environment=environment)
-        assert ran.returncode == 2
-        assert "citysort token create" in ran.stderr and ran.stderr.count("\n") <= 2
-    made = citysort("token", "create", "robot", "--role", "operator", environment=environment)
-    assert made.returncode == 0 and re.fullmatch(r"citysort_[\w-]{43}\n", made.stdout)
-    listed = citysort("token", "list", environment=environment)
-    assert "robot" in listed.stdout and made.stdout.strip() not in listed.stdout
-    again = citysort("token", "create", "robot", environment=environment)
-    assert again.returncode == 2 and "choose another name" in again.stderr
-    assert citysort("token", "create", "Robot!", environment=environment).returncode == 2
-    assert citysort("token", "create", "other", "--role", "king", environment=environment).returncode == 2
+        ran = citysort("serve", "--port", "65000", *arguments)
+        assert ran.code == 2
+        assert "citysort token create" in ran.err and ran.err.count("\n") <= 2
+    made = citysort("token", "create", "robot", "--role", "operator")
+    assert made.code == 0 and re.fullmatch(r"citysort_[\w-]{43}\n", made.out)
+    listed = citysort("token", "list")
+    assert "robot" in listed.out and made.out.strip() not in listed.out
+    again = citysort("token", "create", "robot")
+    assert again.code == 2 and "choose another name" in again.err
+    assert citysort("token", "create", "Robot!").code == 2
+    assert citysort("token", "create", "other", "--role", "king").code == 2
     with open_installation() as installation, running(installation, environment, loopback=False) as served:
-        robot = Console(served.url, installation, environment, made.stdout.strip())
+        robot = Console(served.url, installation, environment, made.out.strip())
         robot.well("GET", "/api/sources")
         served.refused(401, "GET", "/api/sources")
         served.refused(421, "GET", "/api/health", headers={"Host": "evil.example"})
-        assert citysort("token", "revoke", "robot", environment=environment).returncode == 0
+        assert citysort("token", "revoke", "robot").code == 0
         robot.refused(401, "GET", "/api/sources")
-        ran = citysort("serve", "--port", "65000", "--name", "x.example", environment=environment)
-        assert ran.returncode == 2, "a revoked token lets nobody in"
-    assert citysort("token", "revoke", "nobody", environment=environment).returncode == 2
+        ran = citysort("serve", "--port", "65000", "--name", "x.example")
+        assert ran.code == 2, "a revoked token lets nobody in"
+    assert citysort("token", "revoke", "nobody").code == 2
 
 
 def test_what_nobody_foresaw_is_told_without_its_text(
