@@ -579,15 +579,16 @@ def _parse_contents(
 def _entry(content: ElementTree.Element, name: str) -> ObjectTypeDef:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html. Raises KeyError, ValueError or
     TypeError when something is missing or not as it should be."""
-    found = {child.tag.removeprefix(name): child.text or "" for child in content}
+    found = {child.tag: child.text or "" for child in content}
     entry: ObjectTypeDef = {
-        "Key": found["Key"],
-        "Size": int(found["Size"]),
-        "LastModified": _time(found["LastModified"]),
-        "ETag": found.get("ETag", ""),
+        "Key": found[f"{name}Key"],
+        "Size": int(found[f"{name}Size"]),
+        "LastModified": _time(found[f"{name}LastModified"]),
+        "ETag": found.get(f"{name}ETag", ""),
     }
-    if "StorageClass" in found:
-        entry["StorageClass"] = found["StorageClass"]  # type: ignore[typeddict-item]
+    storage_class = found.get(f"{name}StorageClass")
+    if storage_class is not None:
+        entry["StorageClass"] = storage_class  # type: ignore[typeddict-item]
     restore = content.find(f"{name}RestoreStatus")
     if restore is not None:
         entry["RestoreStatus"] = {
