@@ -276,6 +276,24 @@ class DagsterUI:
         )["stopRunningSchedule"]
         assert stopped["scheduleState"]["status"] == "STOPPED", stopped
 
+    def stop_sensor(self, name: str) -> None:
+        """Switches a sensor off."""
+        sensor = self.ask(
+            """query Sensor($selector: SensorSelector!) {
+              sensorOrError(sensorSelector: $selector) { ... on Sensor { id } }
+            }""",
+            selector={**REPOSITORY, "sensorName": name},
+        )["sensorOrError"]
+        stopped = self.ask(
+            """mutation Stop($id: String!) {
+              stopSensor(id: $id) {
+                ... on StopSensorMutationResult { instigationState { status } }
+              }
+            }""",
+            id=sensor["id"],
+        )["stopSensor"]
+        assert stopped["instigationState"]["status"] == "STOPPED", stopped
+
     def failure(self, run_id: str) -> str:
         """What the failed step of a run says."""
         (error,) = [
