@@ -54,6 +54,7 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The data folder of the installation that commands find in the environment, not yet made."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CITYSORT_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("CITYSORT_PARTITIONS_START", "2026-01-01")  # each partition of an import takes time
     for name in ("CITYSORT_DATABASE_URL", "CITYSORT_FILES_URL", "CITYSORT_SECRET_KEY"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "data"
