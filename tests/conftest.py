@@ -7,12 +7,65 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer  # type: ignore[import-untyped]
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from sandbox import gcs, mariadb, postgresql, s3
 
 # The same examples in every run, however slow the machine.
 settings.register_profile("same every time", derandomize=True, deadline=None, database=None)
 settings.load_profile("same every time")
+
+RUNNING = (
+    "dagster_ui",
+    "browser",
+    "robustness/test_killed_workers.py",
+    "web/test_api_imports.py",
+    "secrecy/test_pages.py",
+    "cli/test_reload.py",
+    "test_up.py",
+)
+"""The tests of a running CitySort: half a dozen processes, two of which would be as much as two cores can do."""
+
+LONGEST = (
+    *RUNNING,
+    "contract/test_contract.py",
+    "sandbox/test_demo.py",
+    "secrecy/test_installation.py",
+    "robustness/test_s3.py",
+    "robustness/test_killed.py",
+    "robustness/test_at_once.py",
+    "hostile/test_hostile.py",
+    "robustness/test_any_sequence.py",
+    "web/test_api_schema.py",
+)
+"""What takes longest below this folder, and therefore begins first."""
+
+
+def place_of(nodeid: str) -> str:
+    """The file of a test, or the folder if LONGEST has that."""
+    file = nodeid.split("::")[0].removeprefix("tests/")
+    folder = file.split("/")[0]
+    return folder if folder in LONGEST else file
+
+
+class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
+    """Hands whole files to the processes of pytest-xdist, and all of RUNNING to one of them:
+    https://pytest-xdist.readthedocs.io/en/stable/distribution.html."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        place = place_of(nodeid)
+        return "running" if place in RUNNING else place
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByGroup:
+    config.option.loadscopereorder = False
+    return ByGroup(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    ranks = {place: rank for rank, place in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(place_of(item.nodeid), len(ranks)))
 
 
 @pytest.fixture

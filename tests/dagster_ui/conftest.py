@@ -45,6 +45,11 @@ COMMAND = [sys.executable, "-c", "import sys; from citysort_dagster.cli import m
 LETTER = b"Building permit application. Applicant: Mia Okafor. Parcel number: 12-345-678."
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    # The first of them waits for all that is begun at once.
+    item.add_marker(pytest.mark.timeout(900))
+
+
 @dataclass
 class Webhook:
     """Where failures are told. Its path holds a token."""
