@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import random
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import unquote
-from zoneinfo import ZoneInfo
 
 import pytest
 import requests
@@ -22,7 +20,6 @@ from connectors.base import (
     ExternalDocument,
     ListingIncomplete,
     Window,
-    download_verified,
 )
 from connectors.sharepoint import SharePoint
 from sandbox.sharepoint_rest import SimulatedSharePointApi
@@ -206,10 +203,6 @@ def test_everything_is_listed(site: SimulatedSharePointApi) -> None:
     assert asked(site) == {"lists": 1, "items": 5}  # with two folders
 
 
-def test_an_empty_site(site: SimulatedSharePointApi) -> None:
-    assert list(connect(site).list_documents()) == []
-
-
 @pytest.mark.parametrize(
     ("start", "end", "expected"),
     [
@@ -242,17 +235,6 @@ def test_windows(
     assert names(connect(site), window) == [f"{number}.txt" for number in expected]
     refused = [one.status for one in site.log if one.route == "items"].count(500)
     assert refused == (threshold == 5 and window != Window())
-
-
-@pytest.mark.parametrize("day", [datetime(2026, 3, 8), datetime(2026, 11, 1)])  # noqa: DTZ001 - a date
-def test_days_on_which_clocks_change(site: SimulatedSharePointApi, day: datetime) -> None:
-    zone = ZoneInfo("America/Chicago")
-    start = day.replace(tzinfo=zone).astimezone(timezone.utc)
-    end = (day + timedelta(days=1)).replace(tzinfo=zone).astimezone(timezone.utc)
-    hours = int((end - start).total_seconds() // 3600)
-    for hour in range(-2, 28):
-        site.add(f"{hour:02}", b"x", modified_at=start + timedelta(hours=hour))
-    assert names(connect(site), Window(start, end)) == [f"{hour:02}" for hour in range(hours)]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -476,15 +458,6 @@ def test_names_from_hell(site: SimulatedSharePointApi) -> None:
     assert [content(connector, document).decode() for document in listed] == HELL[:-1]
 
 
-@pytest.mark.parametrize("size", [0, 1, 30_000_000])
-def test_sizes(site: SimulatedSharePointApi, size: int) -> None:
-    site.add("plan.bin", bytes(size))
-    connector = connect(site)
-    (listed,) = connector.list_documents()
-    into = io.BytesIO()
-    assert download_verified(connector, listed, into).size == size == len(into.getvalue())
-
-
 def test_a_download_is_two_requests(site: SimulatedSharePointApi) -> None:
     fill(site, 1)
     connector = connect(site)
@@ -568,12 +541,6 @@ def test_a_listing_that_breaks_off_says_so(
     assert not any(secret in str(caught.value) for secret in secrets_of(site))
     site.behave()
     assert len(names(connector)) == 20
-
-
-def test_pages_without_items_are_gone_past(site: SimulatedSharePointApi) -> None:
-    fill(site, 20)
-    site.misbehave("thin_page", route="items", spare=1)
-    assert len(names(connect(site))) == 20
 
 
 @pytest.mark.parametrize(
