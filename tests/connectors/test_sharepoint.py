@@ -90,6 +90,13 @@ def secrets_of(site: SimulatedSharePoint) -> list[str]:
     return [site.client_secret, *key, *site._tokens]
 
 
+def requests_of(site: SimulatedSharePoint) -> dict[str, int]:
+    """By route, since this was last asked; without those for a token."""
+    counted = {name: count for name, count in site.requests.items() if name not in ("discovery", "token")}
+    site.forget_requests()
+    return counted
+
+
 # The hash.
 
 

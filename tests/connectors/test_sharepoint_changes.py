@@ -14,7 +14,7 @@ from connectors.base import ConfigurationError, ListingIncomplete, Reached
 from connectors.sharepoint import SharePoint
 from sandbox.sharepoint import SimulatedSharePoint
 from sandbox.simulated import Answer
-from tests.connectors.test_sharepoint import NOON, connect, fill, secrets_of
+from tests.connectors.test_sharepoint import NOON, connect, fill, requests_of, secrets_of
 
 YEARS = timedelta(days=2_000)
 
@@ -42,27 +42,20 @@ def changes(connector: SharePoint, former: Reached | None = None) -> tuple[list[
             return sorted(found), end.value
 
 
-def graph_requests(site: SimulatedSharePoint) -> dict[str, int]:
-    """By route, since this was last asked; without those for a token."""
-    counted = {name: count for name, count in site.requests.items() if name not in ("discovery", "token")}
-    site.forget_requests()
-    return counted
-
-
 def test_everything_then_nothing_then_what_changed(site: SimulatedSharePoint) -> None:
     documents = fill(site, 12, folder="2026/March")
     connector = connect(site, library_name="Documents")
     found, reached = changes(connector)
     assert (len(found), reached.started_over) == (12, False)
-    graph_requests(site)
+    requests_of(site)
     for _ in range(3):
         found, reached = changes(connector, reached)
-        assert (found, graph_requests(site)) == ([], {"delta": 1})
+        assert (found, requests_of(site)) == ([], {"delta": 1})
     site.replace(documents[3].id, b"changed")
     site.remove(documents[4].id)
     site.add("moved here.txt", b"moved", modified_at=NOON - YEARS)
     found, reached = changes(connector, reached)
-    assert (found, graph_requests(site)) == (["3.txt", "moved here.txt"], {"delta": 1})
+    assert (found, requests_of(site)) == (["3.txt", "moved here.txt"], {"delta": 1})
     assert changes(connector, reached)[0] == []
 
 
@@ -87,9 +80,9 @@ def test_one_request_for_each_library(site: SimulatedSharePoint) -> None:
     ):
         connector = connect(site, **settings)
         _, reached = changes(connector)
-        graph_requests(site)
+        requests_of(site)
         assert changes(connector, reached)[0] == []
-        assert graph_requests(site) == requests
+        assert requests_of(site) == requests
 
 
 def test_a_library_that_is_new(site: SimulatedSharePoint) -> None:
@@ -240,9 +233,9 @@ def test_requests_for_10_000_documents(monkeypatch: pytest.MonkeyPatch) -> None:
         fill(site, 10_000, hash=False)
         connector = connect(site, library_name="Documents")
         found, reached = changes(connector)
-        assert (len(found), graph_requests(site)) == (10_000, {"drives": 1, "delta": 11})
+        assert (len(found), requests_of(site)) == (10_000, {"drives": 1, "delta": 11})
         assert changes(connector, reached)[0] == []
-        assert graph_requests(site) == {"delta": 1}
+        assert requests_of(site) == {"delta": 1}
         site.forget_changes()
         found, again = changes(connector, reached)
         assert (len(found), again.started_over) == (10_000, True)

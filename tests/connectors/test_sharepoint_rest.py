@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from citysort_dagster.web.forms import fields_of
-from connectors import get_connector, http, sharepoint_rest
+from connectors import http, sharepoint_rest
 from connectors.base import (
     ConfigurationError,
     ConnectorError,
@@ -24,7 +24,8 @@ from connectors.base import (
 from connectors.sharepoint import SharePoint
 from sandbox.sharepoint_rest import SimulatedSharePointApi
 from sandbox.simulated import Answer, Request, route
-from tests.connectors.test_sharepoint import HELL, SECOND, content, fill, names, secrets_of
+from tests.connectors import test_sharepoint
+from tests.connectors.test_sharepoint import HELL, SECOND, content, fill, names, requests_of, secrets_of
 
 NOON = datetime(2025, 6, 15, 12, tzinfo=timezone.utc)
 WRONG = "00000000-0000-0000-0000-000000000000"
@@ -43,27 +44,14 @@ def short_pauses_and_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def connect(site: SimulatedSharePointApi, **settings: Any) -> SharePoint:
-    given = {
+    own = {
         "api": "sharepoint",
         "site_url": site.own_url,
-        "tenant_id": site.tenant_id,
-        "client_id": site.client_id,
+        "client_secret": None,
         "certificate": site.private_key + site.certificate,
-        "authority_url": site.url("login"),
-        "ca_file": str(site.ca_file),
-    } | settings
-    connector = get_connector(
-        "sharepoint", {name: value for name, value in given.items() if value is not None}
-    )
-    assert isinstance(connector, SharePoint)
-    return connector
-
-
-def asked(site: SimulatedSharePointApi) -> dict[str, int]:
-    """Requests to the site by route, since this was last called."""
-    counted = {name: count for name, count in site.requests.items() if name not in ("discovery", "token")}
-    site.forget_requests()
-    return counted
+        "graph_url": None,
+    }
+    return test_sharepoint.connect(site, **own | settings)
 
 
 # Settings.
@@ -200,7 +188,7 @@ def test_everything_is_listed(site: SimulatedSharePointApi) -> None:
             "created_at": f"{last.modified_at:%Y-%m-%dT%H:%M:%SZ}",
         },
     )
-    assert asked(site) == {"lists": 1, "items": 5}  # with two folders
+    assert requests_of(site) == {"lists": 1, "items": 5}  # with two folders
 
 
 @pytest.mark.parametrize(
@@ -281,13 +269,13 @@ def test_a_large_library_is_listed_whole_where_its_dates_are_not_indexed(
     site.threshold = 10
     late = Window(documents[9].modified_at)
     assert names(connect(site), late) == ["10.txt", "11.txt", "9.txt"]
-    assert asked(site) == {"lists": 1, "items": 4}
+    assert requests_of(site) == {"lists": 1, "items": 4}
     site.indexed = True
     assert names(connect(site), late) == ["10.txt", "11.txt", "9.txt"]
-    assert asked(site) == {"lists": 1, "items": 1}
+    assert requests_of(site) == {"lists": 1, "items": 1}
     # An index does not help where too many match.
     assert len(names(connect(site), Window(documents[0].modified_at))) == 12
-    assert asked(site) == {"lists": 1, "items": 4}
+    assert requests_of(site) == {"lists": 1, "items": 4}
 
 
 def test_a_library_that_becomes_large_during_the_listing(site: SimulatedSharePointApi) -> None:
@@ -462,9 +450,9 @@ def test_a_download_is_two_requests(site: SimulatedSharePointApi) -> None:
     fill(site, 1)
     connector = connect(site)
     (listed,) = connector.list_documents()
-    asked(site)
+    requests_of(site)
     content(connector, listed)
-    assert asked(site) == {"file_value": 1, "file": 1}
+    assert requests_of(site) == {"file_value": 1, "file": 1}
 
 
 def test_a_document_that_is_gone_fails_alone(site: SimulatedSharePointApi) -> None:
@@ -623,12 +611,12 @@ def test_requests_for_10_000_documents(monkeypatch: pytest.MonkeyPatch) -> None:
         connector = connect(site, library_name="Documents")
         newest = max(document.modified_at for document in site.documents.values())
         assert len({document.external_id for document in connector.list_documents()}) == 10_000
-        assert asked(site) == {"lists": 1, "items": 5}
+        assert requests_of(site) == {"lists": 1, "items": 5}
         for indexed, items in ((True, 1), (False, 6)):
             site.indexed = indexed
             for window, count in ((Window(newest + SECOND), 0), (Window(newest - 79 * SECOND), 80)):
                 assert len(list(connector.list_documents(window))) == count
-                assert asked(site) == {"lists": 1, "items": items}
+                assert requests_of(site) == {"lists": 1, "items": items}
 
 
 # The simulated site itself.
