@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, BinaryIO, ClassVar, Literal, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
@@ -297,7 +297,7 @@ class SharePoint(HttpConnector):
 
     # Libraries.
 
-    def _libraries(self, http: HttpSession) -> list[Library]:
+    def _libraries(self, http: HttpSession) -> Sequence[Library]:
         """Those to import, by the title that people see or by their name in addresses."""
         site = urlsplit(self.site_url)
         path = f":{quote(unquote(site.path))}:" if site.path else ""
@@ -310,14 +310,10 @@ class SharePoint(HttpConnector):
             )
             for row in rows(page.body, "value")
         ]
-        chosen = named(found, self.library_name, self.site_url) if self.library_name else found
-        if not chosen:
-            raise RequestFailed(
-                f"{self.site_url} has no document library that the application may read", lasting=True
-            )
+        chosen = named(found, self.library_name, found, self.site_url)
         return chosen if self.folder is None else self._folders(http, chosen)
 
-    def _folders(self, http: HttpSession, libraries: list[Library]) -> list[Library]:
+    def _folders(self, http: HttpSession, libraries: Sequence[Library]) -> Sequence[Library]:
         """Those that have the folder, starting there."""
         having = []
         for library in libraries:

@@ -36,10 +36,11 @@ class NamedLibrary(Protocol):
 L = TypeVar("L", bound=NamedLibrary)
 
 
-def named(found: Sequence[L], names: Sequence[str], site_url: str) -> list[L]:
-    """The libraries of these names, each once, by the title that people see or by their name in addresses.
+def named(found: Sequence[L], names: Sequence[str], otherwise: Sequence[L], site_url: str) -> Sequence[L]:
+    """The libraries of these names, each once, by the title that people see or by their name in addresses;
+    without names, `otherwise`.
 
-    Raises RequestFailed for a name that none has, with those there are."""
+    Raises RequestFailed for a name that none has, with those there are, and where there is no library."""
     chosen: dict[str, L] = {}
     for name in names:
         same = [one for one in found if one.name.casefold() == name.casefold()]
@@ -51,7 +52,10 @@ def named(found: Sequence[L], names: Sequence[str], site_url: str) -> list[L]:
                 lasting=True,
             )
         chosen |= {one.id: one for one in same}
-    return [*chosen.values()]
+    libraries = [*chosen.values()] or otherwise
+    if not libraries:
+        raise RequestFailed(f"{site_url} has no document library that the application may read", lasting=True)
+    return libraries
 
 
 def ending(name: str) -> str:

@@ -124,7 +124,7 @@ class OwnApi(NamedTuple):
             raise DownloadFailed("changed since it was listed")
         return download
 
-    def _libraries(self, http: HttpSession) -> list[Library]:
+    def _libraries(self, http: HttpSession) -> Sequence[Library]:
         """Those to list, by the title that people see or by their name in addresses."""
         found = [
             Library(_guid(row, "Id"), str(row.get("Title")), root, root, bool(row.get("IsSystemList")))
@@ -132,15 +132,11 @@ class OwnApi(NamedTuple):
             for row in rows(page.body, "value")
             for root in [_path(row.get("RootFolder") or {}, "ServerRelativeUrl")]
         ]
-        chosen = named(found, self.library_name, self.site_url)
-        chosen = chosen or [library for library in found if not library.system]
-        if not chosen:
-            raise RequestFailed(
-                f"{self.site_url} has no document library that the application may read", lasting=True
-            )
+        of_people = [library for library in found if not library.system]
+        chosen = named(found, self.library_name, of_people, self.site_url)
         return chosen if self.folder is None else self._folders(http, chosen)
 
-    def _folders(self, http: HttpSession, libraries: Sequence[Library]) -> list[Library]:
+    def _folders(self, http: HttpSession, libraries: Sequence[Library]) -> Sequence[Library]:
         """Those that have the folder, starting there. The path is no part of the address, as one may hold
         # and %: https://learn.microsoft.com/en-us/sharepoint/dev/solution-guidance/supporting-and-in-file-and-folder-with-the-resourcepath-api
         """
