@@ -312,11 +312,9 @@ def failed_runs(context: dg.RunFailureSensorContext) -> None:
 
 def _first_sentence(context: dg.RunFailureSensorContext) -> str:
     """What failed, without the stack trace."""
-    for event in context.get_step_failure_events():
-        told = step_failure(event, "unexpected {}; the run's log in Dagster has it all")
-        if told is not None:
-            return told
-    return "the run's process ended unexpectedly"
+    events = context.get_step_failure_events()
+    told = step_failure(events, "unexpected {}; the run's log in Dagster has it all")
+    return told or "the run's process ended unexpectedly"
 
 
 def tell_webhook(url: str, facts: Mapping[str, Any]) -> str:

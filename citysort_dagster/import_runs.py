@@ -167,14 +167,9 @@ def import_run(installation: Installation, instance: dg.DagsterInstance, run_id:
 
 def failure_of(instance: dg.DagsterInstance, run_id: str) -> str | None:
     """Why a run failed, in one sentence, None when it did not say."""
-    for record in instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records:
-        event = record.event_log_entry.dagster_event
-        if event is None:
-            continue
-        told = step_failure(event, "Unexpected {}: the run's log in Dagster has the details.")
-        if told is not None:
-            return told
-    return None
+    records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records
+    events = filter(None, (record.event_log_entry.dagster_event for record in records))
+    return step_failure(events, "Unexpected {}: the run's log in Dagster has the details.")
 
 
 def _status(run: dg.DagsterRun | None, row: Any) -> str:

@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -100,12 +100,14 @@ def _has_died(process: str | None) -> bool:
         return True
 
 
-def step_failure(event: dg.DagsterEvent, unexpected: str) -> str | None:
-    """What a failed step said of itself in one sentence; of an error that nobody foresaw, whose text may
-    hold anything, `unexpected` with the name of its class in place of {}. None when neither is known."""
-    failure = event.step_failure_data
-    if failure.user_failure_data is not None and failure.user_failure_data.description:
-        return str(failure.user_failure_data.description)
-    if failure.error is not None and failure.error.cls_name:
-        return unexpected.format(failure.error.cls_name)
+def step_failure(events: Iterable[dg.DagsterEvent], unexpected: str) -> str | None:
+    """What the first of these failures of steps says of itself in one sentence; of an error that nobody
+    foresaw, whose text may hold anything, `unexpected` with the name of its class in place of {}. None when
+    none says either."""
+    for event in events:
+        failure = event.step_failure_data
+        if failure.user_failure_data is not None and failure.user_failure_data.description:
+            return str(failure.user_failure_data.description)
+        if failure.error is not None and failure.error.cls_name:
+            return unexpected.format(failure.error.cls_name)
     return None

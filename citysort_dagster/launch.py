@@ -228,13 +228,11 @@ def _execute(
         for event in result.all_events
         if event.is_step_materialization and "warnings" in event.materialization.metadata
     }
-    failure = None if result.success else f"run {result.run_id} failed; its log has the details"
-    for event in result.all_events:
-        if event.is_step_failure:
-            told = step_failure(event, f"unexpected {{}}: run {result.run_id} has the details")
-            if told is not None:
-                failure = told
-                break
+    failure = None
+    if not result.success:
+        failures = (event for event in result.all_events if event.is_step_failure)
+        told = step_failure(failures, f"unexpected {{}}: run {result.run_id} has the details")
+        failure = told or f"run {result.run_id} failed; its log has the details"
     return _Ended(result.run_id, failure, list(warned))
 
 
