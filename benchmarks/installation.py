@@ -38,11 +38,9 @@ def prepared_import(connector_type: str, settings: Mapping[str, Any], folder: Pa
     files = open_file_store("", folder / "incoming")
     calendar = Calendar("monthly", date(2020, 1, 1))
     connector = get_connector(connector_type, settings)
-    connector.test_connection()  # the first in a process imports and reads what is then there for all
-    connector.close()
+    connector.test_connection()  # makes its client, as those of the others are made
 
     def work() -> int:
-        connector = get_connector(connector_type, settings)
         request = ImportRequest(SOURCE, str(uuid.uuid4()), Window(), calendar.keys)
         importer = Importer(request, connector, database, files, calendar)
         for _ in importer.run():

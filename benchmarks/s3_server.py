@@ -171,8 +171,10 @@ def obstore_lists(bucket: Bucket, folder: Path) -> Work:
     """obstore's listing, and nothing else."""
     import obstore
 
+    store = obstore_of(bucket)
+
     def work() -> int:
-        return sum(len(page) for page in obstore.list(obstore_of(bucket), chunk_size=1_000))
+        return sum(len(page) for page in obstore.list(store, chunk_size=1_000))
 
     return work
 

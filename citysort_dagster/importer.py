@@ -147,13 +147,14 @@ class Importer:
         open_partitions = list(self.request.partitions)
         listed: deque[str] = deque()
         listing = self._changes() if self.request.changes else self._documents()
+        newest_first = self._connector.newest_first
         try:
             for batch in _batches(listing, LOOKUP_BATCH):
                 known = self._lookup(batch)
                 for document in batch:
                     self._notice(document.modified_at)
                     partition = self._calendar.key_of(document.modified_at or self._started_at)
-                    if self._connector.newest_first:
+                    if newest_first:
                         while open_partitions and open_partitions[-1] > partition:
                             listed.append(open_partitions.pop())
                     self._take(document, partition, known.get(document.external_id))
@@ -186,8 +187,10 @@ class Importer:
         self.summary.started_over = self._reached.started_over
 
     def _notice(self, modified_at: datetime | None) -> None:
-        if modified_at is not None and modified_at <= self._started_at:
-            self._newest = max(modified_at, self._newest or modified_at)
+        if modified_at is None or (self._newest is not None and modified_at <= self._newest):
+            return
+        if modified_at <= self._started_at:
+            self._newest = modified_at
 
     def _take(self, document: ExternalDocument, partition: str, known: Known | None) -> None:
         if document.external_id in self._busy_ids:
@@ -196,7 +199,9 @@ class Importer:
             known = self._lookup([document]).get(document.external_id)
         counts = self._counts(partition)
         unchanged = known is not None and known.version == document.version and not self.request.reimport
-        hindrance = document.not_imported or _refusal(self._connector, document)
+        hindrance = document.not_imported
+        if hindrance is None and (reason := refusal(self._connector, document)):
+            hindrance = NotImported(reason, refused=True)
         if hindrance is None and not unchanged:
             hindrance = _unstorable(document, self._nul_allowed)
         if hindrance is not None:
@@ -431,11 +436,6 @@ def _batches(listing: Iterator[ExternalDocument], size: int) -> Iterator[list[Ex
         yield batch
     if broken:
         raise broken
-
-
-def _refusal(connector: Connector, document: ExternalDocument) -> NotImported | None:
-    reason = refusal(connector, document)
-    return NotImported(reason, refused=True) if reason else None
 
 
 def _unstorable(document: ExternalDocument, nul_allowed: bool) -> NotImported | None:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 Length = Literal["monthly", "weekly", "daily"]
 
 
+_FUTURE = datetime.max.replace(tzinfo=timezone.utc)
+
+
 class Calendar:
     """The partitions from the first to the one that `now` (UTC) is in.
 
@@ -32,10 +35,18 @@ class Calendar:
             self._starts.append(moment)
             moment = _next(length, moment)
         self.keys: Sequence[str] = [f"{moment:%Y-%m-%d}" for moment in self._starts]
+        self._last = (_FUTURE, _FUTURE, "")
+        """The partition asked for last, which mostly is the one that is asked for next."""
 
     def key_of(self, moment: datetime) -> str:
         """The key of the partition that a document modified at this moment belongs to."""
-        return self.keys[max(bisect_right(self._starts, moment) - 1, 0)]
+        start, end, key = self._last
+        if not start <= moment < end:
+            index = max(bisect_right(self._starts, moment) - 1, 0)
+            key = self.keys[index]
+            is_last = index == len(self.keys) - 1
+            self._last = (self._starts[index], _FUTURE if is_last else self._starts[index + 1], key)
+        return key
 
     def holding(self, keys: Iterable[str]) -> Sequence[str]:
         """The partitions, ascending, that hold what was assigned to these keys, which need not be among them:

@@ -6,12 +6,12 @@ import hashlib
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from functools import cache, partial
 from ipaddress import ip_address
 from threading import Lock
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
@@ -121,6 +121,7 @@ class AmazonS3(Connector):
     _quick_from: float = PrivateAttr(default=0.0)
     _longest_wait: float = PrivateAttr(default=LONGEST_WAIT)
     _etag_is_md5: bool = PrivateAttr(default=True)
+    _ask_ahead: Any = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _settings_agree(self) -> AmazonS3:
@@ -166,36 +167,63 @@ class AmazonS3(Connector):
 
         https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
         """
-        with ThreadPoolExecutor(1, "list") as ahead:
-            next_page = ahead.submit(self._page, {})
-            token: str | None = None
+        source_url: Callable[[str], str] | None = None
+        for page in self._pages():
+            source_url = source_url or self._source_url()
+            for entry in page.get("Contents", []):
+                document = self._document(entry, source_url)
+                if document is not None and (window is None or window.includes(document.modified_at)):
+                    yield document
+
+    def _pages(self) -> Iterator[ListObjectsV2OutputTypeDef]:
+        """The pages of a listing, one ahead: of a page that is waited for, the next is asked for as soon
+        as its bytes are here, before they are read."""
+        asked: dict[str, Future[ListObjectsV2OutputTypeDef]] = {}
+        asking = Lock()
+        with ThreadPoolExecutor(2, "list") as pool:
+
+            def ask(token: str) -> Future[ListObjectsV2OutputTypeDef]:
+                with asking:
+                    if token not in asked:
+                        asked[token] = pool.submit(self._page, {"ContinuationToken": token} if token else {})
+                    return asked[token]
+
+            token = ""
             seen: set[str] = set()
-            source_url: Callable[[str], str] | None = None
+            next_page = ask(token)
             while True:
                 try:
+                    self._ask_ahead = ask
                     page = next_page.result()
                 except _vendor_errors() as error:
                     sentence = self._sentence(error)
-                    if token is None and not _is_passing(error):
+                    if not token and not _is_passing(error):
                         raise ConfigurationError(sentence) from None
                     raise ListingIncomplete(f"the listing broke off: {sentence}") from None
-                token = page.get("NextContinuationToken")
+                finally:
+                    self._ask_ahead = None
+                del asked[token]
+                token = page.get("NextContinuationToken", "")
                 is_last = not page.get("IsTruncated")
-                if token and token not in seen and not is_last:
-                    next_page = ahead.submit(self._page, {"ContinuationToken": token})
-                source_url = source_url or self._source_url()
-                for entry in page.get("Contents", []):
-                    document = self._document(entry, source_url)
-                    if document is not None and (window is None or window.includes(document.modified_at)):
-                        yield document
+                goes_on = token and token not in seen and not is_last
+                if goes_on:
+                    next_page = ask(token)
+                yield page
                 if is_last:
                     return
-                if not token or token in seen:
+                if not goes_on:
                     raise ListingIncomplete(
                         f"the listing of bucket {self.bucket_name} broke off: the server says there is more"
                         f" and {'repeats itself' if token else 'not where'}"
                     )
                 seen.add(token)
+
+    def _look_ahead(self, response_dict: Mapping[str, Any], **_: object) -> None:
+        ask = self._ask_ahead
+        if ask is not None and response_dict["status_code"] == 200 and _MORE in response_dict["body"]:
+            token = _NEXT_TOKEN.search(response_dict["body"])
+            if token is not None:
+                ask(token[1].decode())
 
     def _page(self, more: dict[str, Any]) -> ListObjectsV2OutputTypeDef:
         from botocore.parsers import ResponseParserError
@@ -379,6 +407,7 @@ class AmazonS3(Connector):
             session = _with_role(session, region, self.role_arn, self.external_id)
         endpoint = self.endpoint_url or None
         made = session.create_client("s3", region, endpoint_url=endpoint, config=self._config())
+        made.meta.events.register("before-parse.s3.ListObjectsV2", self._look_ahead)
         made.meta.events.register("before-parse.s3.ListObjectsV2", _parse_contents)
         self._heed_retry_after(made.meta.events)
         self._stay_within_reach(made)
@@ -553,6 +582,10 @@ def _provider(credentials: Credentials | None) -> Callable[[], S3Credential]:
     return provide
 
 
+_MORE = b"<IsTruncated>true</IsTruncated>"
+_NEXT_TOKEN = re.compile(rb"<NextContinuationToken>([\w+/=.:~-]+)</NextContinuationToken>")
+
+
 def _parse_contents(
     response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object
 ) -> None:
@@ -567,7 +600,8 @@ def _parse_contents(
         space = page.tag.rpartition("}")[0]
         name = f"{space}}}" if space else ""
         contents = page.findall(f"{name}Contents")
-        entries = [_entry(content, name) for content in contents]
+        tags = _Tags(*(name + tag for tag in _Tags._fields))
+        entries = [_entry(content, tags) for content in contents]
     except (ElementTree.ParseError, KeyError, ValueError, TypeError):
         return
     for content in contents:
@@ -576,25 +610,36 @@ def _parse_contents(
     customized_response_dict["Contents"] = entries
 
 
-def _entry(content: ElementTree.Element, name: str) -> ObjectTypeDef:
+class _Tags(NamedTuple):
+    """What the parts of an entry are called, with the name space of the page."""
+
+    Key: str
+    Size: str
+    LastModified: str
+    ETag: str
+    StorageClass: str
+    RestoreStatus: str
+    IsRestoreInProgress: str
+    RestoreExpiryDate: str
+
+
+def _entry(content: ElementTree.Element, tags: _Tags) -> ObjectTypeDef:
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html. Raises KeyError, ValueError or
     TypeError when something is missing or not as it should be."""
     found = {child.tag: child.text or "" for child in content}
     entry: ObjectTypeDef = {
-        "Key": found[f"{name}Key"],
-        "Size": int(found[f"{name}Size"]),
-        "LastModified": _time(found[f"{name}LastModified"]),
-        "ETag": found.get(f"{name}ETag", ""),
+        "Key": found[tags.Key],
+        "Size": int(found[tags.Size]),
+        "LastModified": _time(found[tags.LastModified]),
+        "ETag": found.get(tags.ETag, ""),
     }
-    storage_class = found.get(f"{name}StorageClass")
-    if storage_class is not None:
-        entry["StorageClass"] = storage_class  # type: ignore[typeddict-item]
-    restore = content.find(f"{name}RestoreStatus")
-    if restore is not None:
-        entry["RestoreStatus"] = {
-            "IsRestoreInProgress": restore.findtext(f"{name}IsRestoreInProgress") == "true"
-        }
-        until = restore.findtext(f"{name}RestoreExpiryDate")
+    if tags.StorageClass in found:
+        entry["StorageClass"] = found[tags.StorageClass]  # type: ignore[typeddict-item]
+    if tags.RestoreStatus in found:
+        restore = content.find(tags.RestoreStatus)
+        assert restore is not None
+        entry["RestoreStatus"] = {"IsRestoreInProgress": restore.findtext(tags.IsRestoreInProgress) == "true"}
+        until = restore.findtext(tags.RestoreExpiryDate)
         if until:
             entry["RestoreStatus"]["RestoreExpiryDate"] = _time(until)
     return entry

@@ -8,9 +8,9 @@ import re
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 import dagster as dg
@@ -60,8 +60,7 @@ class Window(NamedTuple):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ExternalDocument:
+class ExternalDocument(NamedTuple):
     """A document as its own system lists it.
 
     `version` is the strongest token that system offers, compared for equality only.
@@ -81,8 +80,8 @@ class ExternalDocument:
     size: int | None = None
     content_type: str | None = None
     source_url: str | None = None
-    checksums: Mapping[str, str] = field(default_factory=dict)
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    checksums: Mapping[str, str] = MappingProxyType({})
+    metadata: Mapping[str, Any] = MappingProxyType({})
     not_imported: NotImported | None = None
 
 

@@ -10,7 +10,6 @@ import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -201,7 +200,7 @@ def test_a_document_above_the_limit_is_refused_while_it_arrives(database: Databa
     database.create()
     database.insert((1, "a", MODIFIED, b"x" * 1_500_000))
     connector = database.connector(max_size_mb=1)
-    document = replace(listed(connector)["1"], size=None)
+    document = listed(connector)["1"]._replace(size=None)
     with pytest.raises(DownloadRefused, match="larger than the limit of 1 MB"):
         fetched(connector, document)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -59,8 +60,10 @@ def while_reading(extractor: TextExtractor, endless: Endless, number: signal.Sig
     descriptor = endless.opened()
     try:
         [reader] = readers()
-        reader.send_signal(number)
-        thread.join()
+        while thread.is_alive():  # a signal that comes just before the call that waits is noticed after it
+            with contextlib.suppress(psutil.NoSuchProcess):
+                reader.send_signal(number)
+            thread.join(0.2)
     finally:
         os.close(descriptor)
     return results[0]
