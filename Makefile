@@ -5,6 +5,8 @@
 INSTALLED := .venv/.installed
 BIN := .venv/bin
 PORT ?= 3000
+# Where this is set, each of the many processes would compile what the one before it had compiled.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## Explain the commands
 	@echo "CitySort: document intake for cities, as a Dagster project."
@@ -24,7 +26,7 @@ up: $(INSTALLED) ## Run the pipeline: schedules, sensors, the Dagster UI and the
 
 test: $(INSTALLED) lint ## Run every check and test; installs PostgreSQL, MariaDB and Chromium where it may
 	@sh scripts/test-servers.sh
-	$(BIN)/python -m pytest tests --numprocesses 3 --durations 10
+	$(BIN)/python -m pytest tests --numprocesses 4 --durations 10
 
 lint: $(INSTALLED) ## Check style and types
 	$(BIN)/ruff check .

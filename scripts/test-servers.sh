@@ -31,4 +31,4 @@ need() { # name, variable, Debian package, Homebrew formula, programs...
 
 need PostgreSQL CITYSORT_TEST_POSTGRESQL_URL postgresql postgresql initdb
 need MariaDB CITYSORT_TEST_MYSQL_URL mariadb-server mariadb mariadbd mysqld
-need Chromium CITYSORT_TEST_CHROMIUM chromium chromium chromium chromium-browser google-chrome
+need Chromium CITYSORT_TEST_CHROMIUM chromium-headless-shell chromium chromium-headless-shell chromium chromium-browser google-chrome
