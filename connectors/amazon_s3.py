@@ -219,7 +219,7 @@ class AmazonS3(Connector):
                 seen.add(token)
 
     def _look_ahead(self, response_dict: Mapping[str, Any], **_: object) -> None:
-        ask = self._ask_ahead
+        ask, self._ask_ahead = self._ask_ahead, None  # once for each page that is waited for
         if ask is not None and response_dict["status_code"] == 200 and _MORE in response_dict["body"]:
             token = _NEXT_TOKEN.search(response_dict["body"])
             if token is not None:
@@ -604,8 +604,7 @@ def _parse_contents(
         entries = [_entry(content, tags) for content in contents]
     except (ElementTree.ParseError, KeyError, ValueError, TypeError):
         return
-    for content in contents:
-        page.remove(content)
+    page[:] = [part for part in page if part.tag != f"{name}Contents"]
     response_dict["body"] = ElementTree.tostring(page)
     customized_response_dict["Contents"] = entries
 

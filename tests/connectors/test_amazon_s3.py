@@ -8,7 +8,7 @@ import re
 import time
 import tracemalloc
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
@@ -154,6 +154,33 @@ def test_every_object_is_listed_once_over_several_pages(
     assert began < first.modified_at <= datetime.now(timezone.utc)
     assert first.metadata == {"bucket": "crowded", "key": "00000.txt", "storage_class": "STANDARD"}
     assert first.checksums == {}
+
+
+def test_each_page_is_asked_for_once_and_one_at_most_before_it_is_needed(
+    s3_server: S3Server, bucket: str, front: Proxy
+) -> None:
+    asked: list[int] = []
+
+    def endless(exchange: Exchange) -> None:
+        number = int(parse_qs(urlsplit(exchange.path).query).get("continuation-token", ["0"])[0])
+        asked.append(number)
+        page = (
+            "<ListBucketResult><IsTruncated>true</IsTruncated>"
+            f"<NextContinuationToken>{number + 1}</NextContinuationToken>"
+            f"<Contents><Key>{number}.txt</Key><Size>1</Size><ETag>x</ETag>"
+            "<LastModified>2026-01-01T00:00:00Z</LastModified></Contents></ListBucketResult>"
+        )
+        answering(200, page.encode())(exchange)
+
+    front.before = endless
+    documents = connect(s3_server, bucket, endpoint_url=front.endpoint_url).list_documents()
+    assert isinstance(documents, Generator)
+    for number in range(50):
+        assert next(documents).filename == f"{number}.txt"
+        assert max(asked) <= number + 1
+    documents.close()
+    assert asked == list(range(len(asked)))
+    assert len(asked) == 51
 
 
 def test_an_empty_bucket_has_no_documents(s3_server: S3Server, bucket: str) -> None:
