@@ -79,8 +79,16 @@ def test_a_crash_is_told_and_the_next_document_is_read(endless: Endless, tmp_pat
         assert documents.APPLICANT in extract_one(extractor, good).text
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A program that a shell starts in the background ignores SIGINT, and so does what it starts."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
 def test_what_a_dying_reader_says_stays_off_our_terminal(
-    endless: Endless, capfd: pytest.CaptureFixture[str]
+    endless: Endless, interruptible: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with TextExtractor(workers=1) as extractor:
         problem = while_reading(extractor, endless, signal.SIGINT).problem
