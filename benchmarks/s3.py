@@ -10,7 +10,7 @@ from benchmarks.tables import Table
 
 COPIERS = {
     "obstore, 32 threads": s3.obstore_copies,
-    "the same, checksums compared, on the disk": s3.obstore_copies_for_good,
+    "obstore, checked and synced": s3.obstore_copies_for_good,
     "boto3, 32 threads": s3.boto3_copies,
     "rclone, 32 transfers": s3.rclone_copies,
     "s5cmd, 32 workers": s3.s5cmd_copies,

@@ -44,7 +44,7 @@ def run(rounds: int) -> Iterator[tuple[str, Table]]:
             contenders = [
                 Contender("CitySort, first import", citysort_imports, (name, settings)),
                 Contender("server-side cursor", copies, (rows, settings)),
-                Contender("the same, hashed, recorded, on the disk", copies_for_good, (rows, settings)),
+                Contender("cursor, hashed, recorded, synced", copies_for_good, (rows, settings)),
             ]
             yield (
                 name,
