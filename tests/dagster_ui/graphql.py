@@ -193,9 +193,9 @@ class DagsterUI:
         """The runs with these tags, the latest first."""
         return self.runs(tags=[{"key": key, "value": value} for key, value in tags.items()])
 
-    def ended(self, run_id: str) -> dict[str, Any]:
+    def ended(self, run_id: str, seconds: float = 240) -> dict[str, Any]:
         """Waits until a run has ended."""
-        wait_for(f"the end of run {run_id}", lambda: self.run(run_id)["status"] in ENDED)
+        wait_for(f"the end of run {run_id}", lambda: self.run(run_id)["status"] in ENDED, seconds)
         return self.run(run_id)
 
     def events(self, run_id: str) -> list[dict[str, Any]]:
