@@ -28,7 +28,7 @@ from tests.pipeline import documents
 
 WORKERS = 2
 MEMORY_MB = 400
-SECONDS = 5
+SECONDS = 15
 RUN_MB = 250
 """What an import or a run of the pipeline may take itself."""
 
