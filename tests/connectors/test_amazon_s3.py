@@ -183,6 +183,70 @@ def test_each_page_is_asked_for_once_and_one_at_most_before_it_is_needed(
     assert len(asked) == 51
 
 
+def listing(*keys: str, encoding: str = "", more: str = "") -> bytes:
+    """A page that ends the listing, with these keys as they are written in XML."""
+    entries = "".join(
+        f"<Contents><Key>{key}</Key><Size>1</Size><LastModified>2026-01-01T00:00:00.000Z</LastModified>"
+        f"<ETag>&quot;x&quot;</ETag></Contents>{more}"
+        for key in keys
+    )
+    page = f"<ListBucketResult>{encoding}<IsTruncated>false</IsTruncated>{more}{entries}</ListBucketResult>"
+    return page.encode()
+
+
+ENCODED = "<EncodingType>url</EncodingType>"
+
+
+@pytest.mark.parametrize(
+    ("page", "key"),
+    [
+        (listing("a%2Fb+c%26d%2B.txt", encoding=ENCODED), "a/b c&d+.txt"),
+        (listing("a%2Fb+c%26d.txt"), "a%2Fb+c%26d.txt"),
+        (listing("a &amp;amp; b&#38;&#x26;&lt;.txt"), "a &amp; b&&<.txt"),
+        (listing("&quot;a&quot;&#34;.txt"), '"a"".txt'),
+        (listing("<![CDATA[a<b&.txt]]>"), "a<b&.txt"),
+        (listing("größer.txt"), "größer.txt"),
+        (listing("a\r\nb"), "a\nb"),
+        (listing("a&#13;b"), "a\rb"),
+        (listing("a.txt", more="<!-- <Contents><Key>b</Key></Contents> -->"), "a.txt"),
+        (listing("a.txt", more="\n  "), "a.txt"),
+        (listing("a.txt", more="<CommonPrefixes><Prefix>b/</Prefix></CommonPrefixes>"), "a.txt"),
+        (
+            listing("a.txt")
+            .replace(b"<", b"<s3:")
+            .replace(b"<s3:/", b"</s3:")
+            .replace(b"<s3:ListBucketResult", b"<s3:ListBucketResult xmlns:s3='urn:x'"),
+            "a.txt",
+        ),
+    ],
+)
+def test_a_page_is_read_as_xml_however_it_is_written(
+    s3_server: S3Server, bucket: str, front: Proxy, page: bytes, key: str
+) -> None:
+    front.before = answering(200, page)
+    document = only(connect(s3_server, bucket, endpoint_url=front.endpoint_url))
+    assert document.external_id == f"s3://{bucket}/{key}"
+    assert (document.version, document.size) == ("x:1", 1)
+    assert document.modified_at == datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize("missing", ["Key", "Size", "LastModified"])
+def test_an_entry_that_is_no_object_ends_the_listing(
+    s3_server: S3Server, bucket: str, front: Proxy, missing: str
+) -> None:
+    whole = listing("a", "b", "c").decode()
+    at = whole.index("<Key>b</Key>")
+    front.before = answering(
+        200, (whole[:at] + re.sub(f"<{missing}>.*?</{missing}>", "", whole[at:])).encode()
+    )
+    connector = connect(s3_server, bucket, endpoint_url=front.endpoint_url)
+    documents = connector.list_documents()
+    assert next(documents).filename == "a"
+    with pytest.raises(ListingIncomplete, match="not an object with a key, a size and a time") as caught:
+        next(documents)
+    assert_one_clean_sentence(str(caught.value), caught.value)
+
+
 def test_an_empty_bucket_has_no_documents(s3_server: S3Server, bucket: str) -> None:
     connector = connect(s3_server, bucket)
     assert list(connector.list_documents()) == []
