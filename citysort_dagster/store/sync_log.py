@@ -92,6 +92,8 @@ def lookup_documents(
     connection: sa.Connection, source: str, external_ids: Collection[str]
 ) -> Mapping[str, KnownDocument]:
     """The newest imported documents of these ids."""
+    if not external_ids:
+        return {}
     rows = connection.execute(
         sa.select(
             SyncLogEntry.external_id,
@@ -176,6 +178,8 @@ def audit(connection: sa.Connection, events: Sequence[Mapping[str, Any]], actor:
 
 def record_failures(connection: sa.Connection, source: str, run_id: str, failures: Sequence[Failed]) -> None:
     """Records documents that could not be imported, with a growing delay until the next try."""
+    if not failures:
+        return
     at = now()
     attempts = {
         row.external_id: row
@@ -206,8 +210,7 @@ def record_failures(connection: sa.Connection, source: str, run_id: str, failure
             "next_try_at": None if failure.refused else at + _delay(attempt),
             "run_id": run_id,
         }
-    if rows:
-        connection.execute(upsert(connection, ImportFailure, ("source", "external_id")), list(rows.values()))
+    connection.execute(upsert(connection, ImportFailure, ("source", "external_id")), list(rows.values()))
 
 
 def _delay(attempts: int) -> timedelta:
