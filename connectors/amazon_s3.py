@@ -589,7 +589,7 @@ def _leave_contents_unread(
     """
     body: bytes = response_dict["body"]
     start, end = body.find(b"<Contents>"), body.rfind(b"</Contents>") + len(b"</Contents>")
-    if start < 0 or not body.isascii() or b"<!" in body or b"\r" in body:
+    if not 0 <= start < end or not body.isascii() or b"<!" in body or b"\r" in body:
         return
     contents = body[start:end].decode().replace("&#34;", '"').replace("&quot;", '"')
     if "&" in contents:
