@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 # Reads until the starting process is gone, however it ended, then ends the server.
@@ -114,13 +115,21 @@ def find_program(name: str, folders: Sequence[Path]) -> Path | None:
     return Path(found) if found else None
 
 
+_PORTS = range(20_000, 32_000)
+"""Below those from which Linux and macOS take one for a connection that goes out, at any moment."""
+
+
 def free_ports(count: int) -> list[int]:
     """That many different ports of 127.0.0.1 that nobody listened on a moment ago."""
+    ports: list[int] = []
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for found in sockets:
-            found.bind(("127.0.0.1", 0))
-        return [int(found.getsockname()[1]) for found in sockets]
+        for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+            if len(ports) == count:
+                break
+            with suppress(OSError):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+                ports.append(port)
+    return ports
 
 
 def free_port() -> int:

@@ -5,12 +5,24 @@ from __future__ import annotations
 import signal
 import socket
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 
+from citysort_dagster.server_process import free_ports
 from tests.dagster_ui.conftest import City, family, gone
 from tests.dagster_ui.graphql import wait_for
+
+
+def test_free_ports_are_none_that_a_connection_may_take() -> None:
+    """Such a port may be taken between being found and being listened on."""
+    ports = free_ports(50)
+    assert len(set(ports)) == 50
+    with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as stack:
+        own = server.getsockname()
+        given = [stack.enter_context(socket.create_connection(own)).getsockname()[1] for _ in range(50)]
+    assert max(ports) < min([own[1], *given])
 
 
 def names(processes: Sequence[psutil.Process]) -> str:

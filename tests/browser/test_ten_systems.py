@@ -14,13 +14,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from citysort_dagster.reload import running_url
-from citysort_dagster.server_process import ServerProcess
 from citysort_dagster.store.models import Document
 from sandbox.documents import generate
 from sandbox.systems import SYSTEMS, RunningSystem
 from tests.browser.conftest import Open
-from tests.dagster_ui.conftest import COMMAND, City
+from tests.dagster_ui.conftest import City
 from tests.dagster_ui.graphql import wait_for
 
 EACH = 4
@@ -75,19 +73,9 @@ def city(tmp_path_factory: pytest.TempPathFactory, systems: Mapping[str, Running
         # Where the archive is, and the certificate that signs for the simulated SharePoint.
         CITYSORT_ALLOWED_FOLDER=tempfile.gettempdir(),
     )
-    process = ServerProcess(
-        [*COMMAND, "up", "--port", city.ui.url.rpartition(":")[2]],
-        city.settings.data_dir / "up.log",
-        environment=city.environment,
-    )
-    try:
-        wait_for("citysort up", lambda: process.has_ended() or running_url(city.settings))
-        assert not process.has_ended()
+    with city.running():
         city.quiet(*systems)
         yield city
-    finally:
-        process.stop()
-        city.database.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import requests
 
+from citysort_dagster.server_process import free_port
 from tests.cli.conftest import Command
 
 YAML = """sources:
@@ -28,9 +28,7 @@ def test_a_source_that_is_applied_appears_in_the_running_ui(
     with closing(sqlite3.connect(tmp_path / "archive.db")) as archive:
         archive.execute("CREATE TABLE filings (id INTEGER)")
     (tmp_path / "sources.yaml").write_text(YAML)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     program = "import sys; from citysort_dagster.cli import main; sys.exit(main())"
     process = subprocess.Popen(
         [sys.executable, "-c", program, "up", "--port", str(port)],

@@ -146,6 +146,20 @@ class City:
             raise AssertionError(process.communicate())
         return process
 
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """`citysort up`, until the end of this city."""
+        log = self.settings.data_dir / "up.log"
+        arguments = ("up", "--port", self.ui.url.rpartition(":")[2])
+        process = ServerProcess([*COMMAND, *arguments], log, environment=self.environment)
+        try:
+            wait_for("citysort up", lambda: process.has_ended() or running_url(self.settings))
+            assert not process.has_ended(), log.read_text()
+            yield
+        finally:
+            process.stop()
+            self.database.close()
+
     def apply(self, *sources: Mapping[str, Any]) -> None:
         """Adds these sources to those that are there."""
         file = self.settings.data_dir / "sources.yaml"
@@ -282,13 +296,7 @@ def city(
         city.database, city.settings, "scans", "secret_access_key", s3_server.secret_key
     )
     city.quiet("permits", "resting", "leaving", "registry", "desk", "distant", "misconfigured")
-    process = ServerProcess(
-        [*COMMAND, "up", "--port", city.ui.url.rpartition(":")[2]],
-        city.settings.data_dir / "up.log",
-        environment=city.environment,
-    )
-    try:
-        wait_for("citysort up", lambda: process.has_ended() or running_url(city.settings))
+    with city.running():
         _launch(city)
         _make_news(city, sources)
         city.apply(sqlite("newcomer", sources.permits))
@@ -298,9 +306,6 @@ def city(
         city.ui.stop_schedule("schedule_ticking")
         yield city
         started = family(json.loads((city.settings.data_dir / "up.json").read_bytes())["pid"])
-    finally:
-        process.stop()
-        city.database.close()
     wait_for("the end of all processes after SIGTERM", lambda: gone(started))
 
 
