@@ -57,14 +57,14 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         """A connection for reading, one consistent view. Raises DatabaseError when out of reach."""
-        with _for_people(), self.engine.connect() as connection:
+        with _for_people(), self.engine.connect() as connection, _given_up_by_ctrl_c(connection):
             yield connection
 
     def fetch(self, work: Callable[[sa.Connection], T]) -> T:
         """The result of `work`, which only reads; tried again as `write` does."""
 
         def reading() -> T:
-            with self.engine.connect() as connection:
+            with self.engine.connect() as connection, _given_up_by_ctrl_c(connection):
                 return work(connection)
 
         return _again(reading)
@@ -81,6 +81,7 @@ class Database:
             with (
                 self.engine.connect().execution_options(citysort_write=True) as connection,
                 connection.begin(),
+                _given_up_by_ctrl_c(connection),
             ):
                 return work(connection)
 
@@ -153,7 +154,7 @@ def _again(attempt: Callable[[], T]) -> T:
 
 
 def _is_passing(error: BaseException) -> bool:
-    if not isinstance(error, DBAPIError):
+    if not isinstance(error, DBAPIError) or _was_interrupted(error):
         return False
     if error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _SQLSTATES_TO_RETRY:
         return True
@@ -170,5 +171,25 @@ def _for_people() -> Iterator[None]:
     except (sa.exc.IntegrityError, sa.exc.DataError):  # a mistake of ours, not of the database
         raise
     except sa.exc.DBAPIError as error:
+        if _was_interrupted(error):
+            raise KeyboardInterrupt from None
         reason = " ".join(str(error.orig).split())
         raise DatabaseError(f"the documents database cannot be used: {reason}") from None
+
+
+@contextmanager
+def _given_up_by_ctrl_c(connection: sa.Connection) -> Iterator[None]:
+    """Between a command and its answer, a connection can do nothing more, not even roll back."""
+    try:
+        yield
+    except BaseException as error:
+        if _was_interrupted(error):
+            connection.invalidate()
+        raise
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether it came of Ctrl-C: what a driver does in the end may then fail as well."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None

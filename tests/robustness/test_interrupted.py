@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -23,9 +24,11 @@ from citysort_dagster.automation import build_retry_sensor
 from citysort_dagster.installation import Installation, open_installation
 from citysort_dagster.instance import PROCESS_TAG, open_instance, this_process
 from citysort_dagster.source_states import source_state
+from citysort_dagster.store.database import Database
 from citysort_dagster.store.models import Document, Import
 from citysort_dagster.store.sync_log import now
 from citysort_dagster.verify import verify
+from sandbox.postgresql import PostgreSQLServer
 
 LETTERS = 6_000
 COMMAND = [sys.executable, "-c", "import sys; from citysort_dagster.cli import main; sys.exit(main())"]
@@ -129,3 +132,53 @@ def test_an_import_whose_process_is_gone_is_noticed_within_minutes(installation:
     state = source_state(installation.database, "letters")
     assert state is not None and state.state == "failing"
     assert "its run ended before the import did" in state.reason
+
+
+def test_ctrl_c_between_a_command_to_the_database_and_its_answer(postgresql_server: PostgreSQLServer) -> None:
+    """What the connection can do no more then, such as roll back, is no fault of the database."""
+    database = Database(postgresql_server.create_database().render_as_string(hide_password=False))
+    attempts: list[sa.Connection] = []
+
+    def interrupted(connection: sa.Connection) -> None:
+        attempts.append(connection)
+        connection.execute(sa.text("SELECT 1"))
+        driver: Any = connection.connection.dbapi_connection
+        driver.pgconn.send_query(b"SELECT 1")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), database.read() as connection:
+        interrupted(connection)
+    for method in (database.fetch, database.write):
+        with pytest.raises(KeyboardInterrupt):
+            method(interrupted)
+    database.close()
+    assert len(attempts) == 3
+
+
+def test_ctrl_c_that_makes_the_driver_fail(postgresql_server: PostgreSQLServer) -> None:
+    database = Database(postgresql_server.create_database().render_as_string(hide_password=False))
+
+    with database.read() as connection:
+        connection.exec_driver_sql("SELECT 1")
+
+    @sa.event.listens_for(database.engine, "do_execute")
+    def interrupted(cursor: Any, *_: object) -> None:
+        cursor.connection.pgconn.send_query(b"SELECT 1")
+        try:
+            raise KeyboardInterrupt
+        finally:
+            cursor.connection.autocommit = True  # as SQLAlchemy does once it has tried a connection
+
+    attempts = 0
+
+    def ask(connection: sa.Connection) -> None:
+        nonlocal attempts
+        attempts += 1
+        connection.exec_driver_sql("SELECT 1")
+
+    with pytest.raises(KeyboardInterrupt), database.read() as connection:
+        ask(connection)
+    with pytest.raises(KeyboardInterrupt):
+        database.fetch(ask)
+    database.close()
+    assert attempts == 2
