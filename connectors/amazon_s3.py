@@ -609,18 +609,22 @@ def _entry(content: str, encoded: bool) -> ObjectTypeDef:
         "Size": int(found["Size"]),
         "LastModified": _time(found["LastModified"]),
         "ETag": found.get("ETag", ""),
+        "RestoreStatus": {"IsRestoreInProgress": found.get("IsRestoreInProgress") == "true"},
     }
     if "StorageClass" in found:
         entry["StorageClass"] = found["StorageClass"]  # type: ignore[typeddict-item]
-    if "IsRestoreInProgress" in found:
-        entry["RestoreStatus"] = {"IsRestoreInProgress": found["IsRestoreInProgress"] == "true"}
-        if "RestoreExpiryDate" in found:
-            entry["RestoreStatus"]["RestoreExpiryDate"] = _time(found["RestoreExpiryDate"])
+    if found.get("RestoreExpiryDate"):
+        entry["RestoreStatus"]["RestoreExpiryDate"] = _time(found["RestoreExpiryDate"])
     return entry
 
 
 def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    try:
+        return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:  # as not every store writes it
+        from botocore.utils import parse_timestamp
+
+        return parse_timestamp(text)
 
 
 def _archived(entry: ObjectTypeDef) -> NotImported | None:

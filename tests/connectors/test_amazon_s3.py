@@ -210,6 +210,14 @@ ENCODED = "<EncodingType>url</EncodingType>"
         (listing("a&#13;b"), "a\rb"),
         (listing("a.txt", more="<!-- <Contents><Key>b</Key></Contents> -->"), "a.txt"),
         (listing("a.txt", more="\n  "), "a.txt"),
+        (listing("a.txt").replace(b"2026-01-01T00:00:00.000Z", b"Thu, 01 Jan 2026 00:00:00 GMT"), "a.txt"),
+        (listing("a.txt").replace(b".000Z", b".000000000Z"), "a.txt"),
+        (
+            listing("a.txt").replace(
+                b"</ETag>", b"</ETag><RestoreStatus><RestoreExpiryDate></RestoreExpiryDate></RestoreStatus>"
+            ),
+            "a.txt",
+        ),
         (listing("a.txt", more="<CommonPrefixes><Prefix>b/</Prefix></CommonPrefixes>"), "a.txt"),
         (
             listing("a.txt")
