@@ -214,7 +214,9 @@ ENCODED = "<EncodingType>url</EncodingType>"
         (listing("a.txt").replace(b".000Z", b".000000000Z"), "a.txt"),
         (
             listing("a.txt").replace(
-                b"</ETag>", b"</ETag><RestoreStatus><RestoreExpiryDate></RestoreExpiryDate></RestoreStatus>"
+                b"</ETag>",
+                b"</ETag><RestoreStatus><IsRestoreInProgress>false</IsRestoreInProgress>"
+                b"<RestoreExpiryDate></RestoreExpiryDate></RestoreStatus>",
             ),
             "a.txt",
         ),
