@@ -42,13 +42,12 @@ from connectors.base import (
     verified,
 )
 
-LOOKUP_BATCH = 1_000
-COMMIT_DOCUMENTS = 1_000
+BATCH_SIZE = 1_000
 COMMIT_BYTES = 64_000_000
 WAITING_DOWNLOADS = 2_000
 """Enough for the threads to go on while a batch is committed."""
-BATCH_DOCUMENTS = 200
-BATCH_BYTES = 4_000_000
+DOWNLOADED_TOGETHER = 200
+DOWNLOADED_TOGETHER_BYTES = 4_000_000
 KEPT_PROBLEMS = 1_000
 MAX_ID_BYTES = 2_000
 """PostgreSQL cannot index longer keys."""
@@ -91,7 +90,8 @@ class Wanted(NamedTuple):
 class Importer:
     """One import. Iterate over `run()`; `summary` grows along and is final when it ends.
 
-    `on_progress` is called now and then, in the thread that iterates.
+    `on_progress` is called now and then, in the thread that iterates. `batch_size` documents are looked up
+    together, and that many are committed together, or fewer if they are large.
     """
 
     def __init__(
@@ -102,6 +102,7 @@ class Importer:
         files: FileStore,
         calendar: Calendar,
         on_progress: Callable[[Counts], None] = lambda counts: None,
+        batch_size: int = BATCH_SIZE,
     ) -> None:
         self.request = request
         self.summary = ImportSummary()
@@ -110,6 +111,7 @@ class Importer:
         self._files = files
         self._calendar = calendar
         self._on_progress = on_progress
+        self._batch_size = batch_size
         self._arrivals: list[Arrival] = []
         self._arrived_bytes = 0
         self._problems: list[Problem] = []
@@ -150,7 +152,7 @@ class Importer:
         listing = self._changes() if self.request.changes else self._documents()
         newest_first = self._connector.newest_first
         try:
-            for batch in _batches(listing, LOOKUP_BATCH):
+            for batch in _batches(listing, self._batch_size):
                 known = self._lookup(batch)
                 for document in batch:
                     self._notice(document.modified_at)
@@ -234,7 +236,7 @@ class Importer:
             return
         self._small.append(wanted)
         self._small_bytes += size
-        if len(self._small) >= BATCH_DOCUMENTS or self._small_bytes >= BATCH_BYTES:
+        if len(self._small) >= DOWNLOADED_TOGETHER or self._small_bytes >= DOWNLOADED_TOGETHER_BYTES:
             self._download_small()
 
     def _download_small(self) -> None:
@@ -289,7 +291,7 @@ class Importer:
             return
         self._arrivals.append(outcome)
         self._arrived_bytes += outcome.download.size
-        if len(self._arrivals) >= COMMIT_DOCUMENTS or self._arrived_bytes >= COMMIT_BYTES:
+        if len(self._arrivals) >= self._batch_size or self._arrived_bytes >= COMMIT_BYTES:
             self._commit()
 
     def _drain(self) -> None:
@@ -301,7 +303,7 @@ class Importer:
         self._note(problem)
         self._problems.append(problem)
         self._uncommitted[problem.partition] += 1
-        if len(self._problems) >= COMMIT_DOCUMENTS:
+        if len(self._problems) >= self._batch_size:
             self._commit()
 
     def _note(self, problem: Problem) -> None:

@@ -39,7 +39,8 @@ EVERYTHING = Window()
 
 @dataclass(frozen=True)
 class Task:
-    """One import, by everything that another process needs to do it."""
+    """One import, by everything that another process needs to do it. Its transactions are small, so that some
+    have been committed and some not whenever something happens to it."""
 
     source: str
     database_url: str
@@ -48,6 +49,7 @@ class Task:
     folder: Path
     settings: dict[str, Any] = field(default_factory=dict)
     window: Window = EVERYTHING
+    batch_size: int = 40
     run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
 
@@ -68,7 +70,7 @@ def do(task: Task, prepare: Callable[[Database], None] = lambda database: None) 
     calendar = Calendar(length, start, now)  # type: ignore[arg-type]
     request = ImportRequest(task.source, task.run_id, task.window, calendar.between(task.window))
     connector = Folder(path=str(task.folder), **task.settings)
-    importer = Importer(request, connector, database, files, calendar)
+    importer = Importer(request, connector, database, files, calendar, batch_size=task.batch_size)
     error = None
     try:
         for _ in importer.run():

@@ -53,8 +53,8 @@ class Failing:
 class AnySequence(RuleBasedStateMachine):
     """The machine holds the source, the installation, and the model of what is imported."""
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(batch_size=st.integers(1, 9))
+    def begin(self, batch_size: int) -> None:
         self._folder = TemporaryDirectory(prefix="citysort-", dir=folder_in_memory())
         at = Path(self._folder.name)
         (at / "citysort.db").write_bytes(empty_database())
@@ -63,6 +63,7 @@ class AnySequence(RuleBasedStateMachine):
         self.today = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
         first = self.today - timedelta(days=DAYS)
         self.calendar = Calendar("daily", first.date(), self.today + timedelta(hours=1))
+        self.batch_size = batch_size
         self.archive = Archive()
         self.removed: dict[str, Version] = {}
         self.former: dict[str, list[Version]] = {}
@@ -191,7 +192,15 @@ class AnySequence(RuleBasedStateMachine):
         run_id = str(uuid.uuid4())
         request = ImportRequest(SOURCE, run_id, window, self.calendar.between(window), limit, reimport)
         connector = ArchiveConnector(concurrency=2).reads(self.archive, mishaps)
-        return Importer(request, connector, self.city.database, self.files, self.calendar), run_id
+        importer = Importer(
+            request,
+            connector,
+            self.city.database,
+            self.files,
+            self.calendar,
+            batch_size=self.batch_size,
+        )
+        return importer, run_id
 
     def import_as_the_model_says(
         self,

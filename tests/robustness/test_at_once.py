@@ -87,13 +87,13 @@ def test_a_database_restarted_in_the_middle_is_waited_for(
     restarted: Town, server: postgresql.PostgreSQLServer
 ) -> None:
     restarted.change([f"{number}.txt" for number in range(600)])
-    importing = begin(restarted.task())
-    for committed in (1, 200):
-        wait_until_committed(restarted, committed, importing)
-        if postgresql.VARIABLE in os.environ:
-            server.disconnect_clients(str(restarted.city.database.url.database))
-        else:
-            server.restart()
+    with locked(restarted):
+        importing = begin(restarted.task())
+        wait_until_it_waits(restarted)
+        restart(server, restarted)
+    while importing.is_alive() and len(restarted.city.rows(Document.id)) < 200:
+        time.sleep(0.01)
+    restart(server, restarted)
     ended = importing.ended()
     assert (ended.error, ended.incomplete) == (None, None)
     assert (ended.counts.imported, ended.counts.skipped, ended.counts.failed) == (600, 0, 0)
@@ -103,27 +103,30 @@ def test_a_database_restarted_in_the_middle_is_waited_for(
 def test_connections_that_break_at_any_moment_lose_and_double_nothing(
     restarted: Town, server: postgresql.PostgreSQLServer
 ) -> None:
-    restarted.change([f"{number}.txt" for number in range(600)])
-    importing = begin(restarted.task())
+    names = [f"{number}.txt" for number in range(600)]
     broken = 0
-    while importing.is_alive() and broken < 8:
-        broken += server.disconnect_clients(str(restarted.city.database.url.database))
-        time.sleep(restarted.random.uniform(0, 0.3))
-    ended = importing.ended()
-    assert broken
-    assert (ended.error, ended.incomplete) == (None, None)
-    assert (ended.counts.imported, ended.counts.skipped, ended.counts.failed) == (600, 0, 0)
-    restarted.assert_whole()
+    while not broken:
+        restarted.change(names)
+        importing = begin(restarted.task())
+        while importing.is_alive() and broken < 8:
+            broken += server.disconnect_clients(str(restarted.city.database.url.database))
+            time.sleep(restarted.random.uniform(0, 0.3))
+        ended = importing.ended()
+        assert (ended.error, ended.incomplete) == (None, None)
+        assert (ended.counts.imported, ended.counts.skipped, ended.counts.failed) == (600, 0, 0)
+        restarted.assert_whole()
 
 
 def test_a_database_locked_for_seconds_is_waited_for(town: Town) -> None:
     town.change([f"{number}.txt" for number in range(300)])
-    importing = begin(town.task())
-    wait_until_committed(town, 1, importing)
-    for _ in range(3):
+    with locked(town):
+        importing = begin(town.task())
+        time.sleep(0.7)
+        assert importing.is_alive()
+    while importing.is_alive():
         with locked(town):
             time.sleep(0.7)
-        time.sleep(0.1)
+        time.sleep(0.05)
     ended = importing.ended()
     assert (ended.error, ended.counts.imported, ended.counts.failed) == (None, 300, 0)
     town.assert_whole()
@@ -136,9 +139,21 @@ def begin_together(town: Town) -> list[Importing]:
     return under_way
 
 
-def wait_until_committed(town: Town, count: int, importing: Importing) -> None:
-    while len(town.city.rows(Document.id)) < count:
-        assert importing.is_alive()
+def wait_until_it_waits(town: Town) -> None:
+    """Until something in the database waits for a lock."""
+    waiting = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    while True:
+        with town.city.database.read() as connection:
+            if connection.execute(waiting).scalar_one():
+                return
+        time.sleep(0.01)
+
+
+def restart(server: postgresql.PostgreSQLServer, town: Town) -> None:
+    if postgresql.VARIABLE in os.environ:
+        server.disconnect_clients(str(town.city.database.url.database))
+    else:
+        server.restart()
 
 
 @contextmanager
@@ -151,8 +166,9 @@ def locked(town: Town) -> Iterator[None]:
             yield
             holder.execute("ROLLBACK")
         return
-    with database.engine.begin() as connection:
+    with database.engine.connect() as connection:
         connection.execute(
             sa.text("LOCK TABLE documents, connector_sync_log, audit_events IN EXCLUSIVE MODE")
         )
         yield
+        connection.invalidate()

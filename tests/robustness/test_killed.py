@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from tests.robustness.conftest import Town
 from tests.robustness.importing import begin, begin_to_die
@@ -34,7 +35,7 @@ def test_a_kill_before_any_step_loses_nothing_and_doubles_nothing(town: Town) ->
     while killed:
         steps += 1
         town.change(names)
-        killed = begin_to_die(town.task(), steps).was_killed()
+        killed = begin_to_die(replace(town.task(), batch_size=2), steps).was_killed()
         strays += town.assert_nothing_but_strays(quick=True) > 0
         if steps % 2:
             town.change(names[:2])
