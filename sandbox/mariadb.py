@@ -63,6 +63,7 @@ class MariaDBServer:
             autocommit=True,
             connect_timeout=10,
             charset="utf8mb4",
+            ssl_disabled=True,  # on loopback; the certificates of the system take a while to load
         )
 
     def create_database(self, name: str = "citysort") -> URL:

@@ -20,6 +20,7 @@ from sandbox.systems import SYSTEMS, RunningSystem
 from tests.browser.conftest import Open
 from tests.dagster_ui.conftest import City
 from tests.dagster_ui.graphql import wait_for
+from tests.warm_workers import warm_start
 
 EACH = 4
 """Documents in each system."""
@@ -67,8 +68,10 @@ def systems(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, R
 @pytest.fixture(scope="module")
 def city(tmp_path_factory: pytest.TempPathFactory, systems: Mapping[str, RunningSystem]) -> Iterator[City]:
     """An installation with Dagster's webserver and daemon, and the console beside them."""
+    folder = tmp_path_factory.mktemp("city")
     city = City.found(
-        tmp_path_factory.mktemp("city") / "data",
+        folder / "data",
+        PYTHONPATH=warm_start(folder),
         CITYSORT_ALLOWED_NETWORKS="127.0.0.0/8",
         # Where the archive is, and the certificate that signs for the simulated SharePoint.
         CITYSORT_ALLOWED_FOLDER=tempfile.gettempdir(),

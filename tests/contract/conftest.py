@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from citysort_dagster.store.database import Database
 from tests.cli.conftest import citysort, data_dir
 from tests.contract.systems import SYSTEMS, System, started
-from tests.importer.conftest import City, make_city
+from tests.importer.conftest import City, make_city, new_database
 
 __all__ = ["citysort", "data_dir"]
 
@@ -67,7 +66,6 @@ def system(
 
 @pytest.fixture
 def city(tmp_path: Path) -> Iterator[City]:
-    database = Database(f"sqlite:///{tmp_path / 'citysort.db'}")
-    database.migrate()
+    database = new_database(tmp_path)
     yield make_city(database, tmp_path / "source", tmp_path)
     database.close()

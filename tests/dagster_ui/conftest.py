@@ -35,6 +35,7 @@ from sandbox.postgresql import PostgreSQLServer
 from sandbox.s3 import S3Server
 from tests.dagster_ui.archives import FolderArchive, Line, PostgreSQLArchive, SQLiteArchive, line_to
 from tests.dagster_ui.graphql import DagsterUI, wait_for
+from tests.warm_workers import warm_start
 
 START = date(2025, 1, 1)
 MONTHS = [f"2025-{month:02d}-01" for month in range(1, 13)]
@@ -259,7 +260,8 @@ def city(
     failures_told: Webhook,
 ) -> Iterator[Busy]:
     environment = {PASSWORD_VARIABLE: postgresql_server.password, "CITYSORT_WEBHOOK_URL": failures_told.url}
-    found = City.found(tmp_path_factory.mktemp("city") / "data", **environment)
+    folder = tmp_path_factory.mktemp("city")
+    found = City.found(folder / "data", PYTHONPATH=warm_start(folder), **environment)
     city = Busy(**vars(found))
     s3_server.create_bucket("scans")
     s3_server.client().put_object(Bucket="scans", Key="2025/scan.txt", Body=LETTER)

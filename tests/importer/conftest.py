@@ -6,7 +6,9 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -112,14 +114,29 @@ class City:
         return list(self.files.paths())
 
 
+def new_database(folder: Path) -> Database:
+    """A documents database on SQLite with its tables: making them takes longer than an import."""
+    (folder / "citysort.db").write_bytes(_empty_database())
+    return Database(f"sqlite:///{folder / 'citysort.db'}")
+
+
+@cache
+def _empty_database() -> bytes:
+    with TemporaryDirectory() as folder:
+        database = Database(f"sqlite:///{folder}/citysort.db")
+        database.migrate()
+        database.close()
+        return Path(folder, "citysort.db").read_bytes()
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     if request.param == "sqlite":
-        opened = Database(f"sqlite:///{tmp_path / 'citysort.db'}")
+        opened = new_database(tmp_path)
     else:
         server = request.getfixturevalue("postgresql_server")
         opened = Database(server.create_database().render_as_string(hide_password=False))
-    opened.migrate()
+        opened.migrate()
     yield opened
     opened.close()
 

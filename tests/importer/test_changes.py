@@ -18,7 +18,7 @@ from citysort_dagster import source_configs
 from citysort_dagster.installation import Installation
 from citysort_dagster.news import News, find_news
 from citysort_dagster.settings import Settings
-from citysort_dagster.store.database import Database, DatabaseError
+from citysort_dagster.store.database import DatabaseError
 from citysort_dagster.store.models import (
     ConnectorConfig,
     Document,
@@ -28,11 +28,10 @@ from citysort_dagster.store.models import (
 )
 from citysort_dagster.store.sync_log import now
 from connectors.base import ExternalDocument, Reached, Window
-from tests.importer.conftest import SOURCE, City, make_city
+from tests.importer.conftest import SOURCE, City, make_city, new_database
 from tests.importer.ledger_connector import Ledger, LedgerConnector
 from tests.robustness.archive_connector import Crash, Mishaps
 from tests.robustness.conftest import folder_in_memory
-from tests.robustness.test_any_sequence import empty_database
 
 LONG_AGO = datetime(2019, 1, 1, tzinfo=timezone.utc)
 NAMES = st.sampled_from("abcdef")
@@ -204,8 +203,7 @@ class AnyChanges(RuleBasedStateMachine):
     def begin(self) -> None:
         self._folder = TemporaryDirectory(prefix="citysort-", dir=folder_in_memory())
         at = Path(self._folder.name)
-        (at / "citysort.db").write_bytes(empty_database())
-        self.city = make_city(Database(f"sqlite:///{at / 'citysort.db'}"), at / "source", at)
+        self.city = make_city(new_database(at), at / "source", at)
         self.ledger = Ledger()
         self.checkpoint: str | None = None
 

@@ -1,16 +1,12 @@
-"""Run workers of a running CitySort that start warm, and die when a reaper says so.
+"""Run workers of a running CitySort that start warm (see warm_workers), and die when a reaper says so.
 
-Dagster's code server executes each run in a process of its own, which is a new interpreter: it imports
-Dagster and the definitions for seconds before anything of the import happens. Where `warm_start` is read
-at the start of Python, that process is forked from one that has imported them already, and asks the reaper
-when to die before it does its work. What starts it, what it executes and who watches over it are as ever;
-the imports of Python itself, during which nothing of ours is done, are no moments to die at.
+Each asks the reaper when to die before it does its work. The imports of Python itself, during which nothing
+of ours is done, are no moments to die at.
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import socket
@@ -21,11 +17,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing.context import ForkServerProcess, SpawnProcess
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from random import Random
 from typing import Any
+
+from tests import warm_workers
 
 REAPER = "REAPER_PORT"
 FOLDER = "REAPER_FOLDER"
@@ -34,8 +31,6 @@ FOLDER = "REAPER_FOLDER"
 STEPS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "fcntl.flock", "open"}
 """The audit events that count as steps: https://docs.python.org/3/library/audit_events.html."""
 
-PRELOADED = ["citysort_dagster.definitions", "dagster._grpc.server"]
-
 MOMENT = "moment"
 STEP = "step"
 FILE = "os.rename"
@@ -43,18 +38,15 @@ FILE = "os.rename"
 takes its place; then some have theirs, and no transaction knows of them yet."""
 
 
-def warm_start(folder: Path) -> None:
-    """Writes into `folder` what Python reads at each start when PYTHONPATH names the folder:
-    https://docs.python.org/3/library/site.html."""
-    (folder / "sitecustomize.py").write_text(f"from {__name__} import start_warm\nstart_warm()\n")
+def warm_start(folder: Path) -> str:
+    """As that of warm_workers, for workers that may die."""
+    return warm_workers.warm_start(folder, f"{__name__}.start_doomed")
 
 
-def start_warm() -> None:
-    """Lets what this process spawns be forked from a process that has imported Dagster."""
-    spawned: Any = SpawnProcess
-    spawned._Popen = staticmethod(ForkServerProcess._Popen)
+def start_doomed() -> None:
+    """Lets what this process spawns start warm, and ask the reaper."""
+    spawned: Any = warm_workers.start_warm()
     spawned.run = _doomed
-    multiprocessing.set_forkserver_preload(PRELOADED)
 
 
 def _doomed(process: Any) -> None:

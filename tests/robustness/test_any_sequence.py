@@ -8,7 +8,6 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,11 +20,10 @@ from citysort_dagster.import_batch import Counts, ImportRequest
 from citysort_dagster.importer import CLOCKS_AGREE_WITHIN, NEVER, Importer
 from citysort_dagster.partitions import Calendar
 from citysort_dagster.source_assets import OVERLAP
-from citysort_dagster.store.database import Database
 from citysort_dagster.store.models import ConnectorConfig, Document, Import, ImportFailure, SyncLogEntry
 from citysort_dagster.verify import verify
 from connectors.base import Window
-from tests.importer.conftest import SOURCE, City, make_city
+from tests.importer.conftest import SOURCE, City, make_city, new_database
 from tests.robustness.archive_connector import Archive, ArchiveConnector, Crash, Mishaps, Version
 from tests.robustness.conftest import folder_in_memory
 
@@ -57,8 +55,7 @@ class AnySequence(RuleBasedStateMachine):
     def begin(self, batch_size: int) -> None:
         self._folder = TemporaryDirectory(prefix="citysort-", dir=folder_in_memory())
         at = Path(self._folder.name)
-        (at / "citysort.db").write_bytes(empty_database())
-        self.city: City = make_city(Database(f"sqlite:///{at / 'citysort.db'}"), at / "source", at)
+        self.city: City = make_city(new_database(at), at / "source", at)
         self.files = open_file_store(str(at / "files"), at / "incoming")
         self.today = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
         first = self.today - timedelta(days=DAYS)
@@ -348,16 +345,6 @@ class AnySequence(RuleBasedStateMachine):
                 or name in self.failing
                 or Window(self.watermark - OVERLAP, None).includes(held.modified_at)
             )
-
-
-@cache
-def empty_database() -> bytes:
-    """A database that has its tables: making them takes longer than an import."""
-    with TemporaryDirectory() as folder:
-        database = Database(f"sqlite:///{folder}/citysort.db")
-        database.migrate()
-        database.close()
-        return Path(folder, "citysort.db").read_bytes()
 
 
 def covers(window: Window, partition: Window) -> bool:

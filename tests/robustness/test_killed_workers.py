@@ -49,7 +49,6 @@ GIVE_UP_SECONDS = 360
 """`start_timeout_seconds` of dagster.yaml, until the next look, and the import."""
 START = datetime.combine(datetime.now(timezone.utc) - timedelta(days=62), datetime.min.time(), timezone.utc)
 """Two or three partitions."""
-PROJECT = Path(__file__).parents[2]
 
 
 @dataclass
@@ -114,8 +113,7 @@ def environment(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyt
     if request.param == "postgresql":
         url = request.getfixturevalue("postgresql_server").create_database()
         monkeypatch.setenv("CITYSORT_DATABASE_URL", url.render_as_string(hide_password=False))
-    warm_start(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), str(PROJECT))))
+    monkeypatch.setenv("PYTHONPATH", warm_start(tmp_path))
     monkeypatch.setenv(FOLDER, str(tmp_path / "data"))
 
 

@@ -23,7 +23,7 @@ from citysort_dagster.store.models import Document, ImportFailure
 from connectors.amazon_s3 import AmazonS3
 from sandbox.s3 import S3Server
 from tests.cli.conftest import Command
-from tests.importer.conftest import City
+from tests.importer.conftest import City, new_database
 from tests.object_store_proxy import Exchange, Proxy, nothing, proxy
 from tests.robustness.conftest import digests
 
@@ -83,8 +83,7 @@ def bucket(s3_server: S3Server) -> Iterator[Bucket]:
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     """One kind is enough here."""
-    opened = Database(f"sqlite:///{tmp_path / 'citysort.db'}")
-    opened.migrate()
+    opened = new_database(tmp_path)
     yield opened
     opened.close()
 
