@@ -126,7 +126,10 @@ class Batch:
     publish: Callable[[Sequence[tuple[Path, str]]], None]
 
     def __post_init__(self) -> None:
-        self._published: dict[Path, str] = {}
+        self._made: set[str] = set()
+        """The ids of the documents that an earlier call made, and may have committed."""
+        self._published: dict[str, Path] = {}
+        """What has been published, and from where."""
 
     def commit(self, connection: sa.Connection, before: Counts, end: ImportEnd | None) -> Outcome:
         """Does it all on the connection's transaction; may be called again when that was lost.
@@ -144,7 +147,7 @@ class Batch:
         moves: list[tuple[Path, str]] = []
         for arrival in self.arrivals:
             newest = present.get(arrival.document.external_id)
-            if newest is not None and self._published.get(arrival.staged) == newest.path:
+            if newest is not None and newest.document_id in self._made:
                 imported.append(arrival)  # by an earlier call, whose answer was lost
             elif newest is not None and self._is_there(arrival, newest):
                 skipped.append(arrival)
@@ -155,8 +158,9 @@ class Batch:
                 rows.append(row)
                 imported.append(arrival)
                 moves.append((arrival.staged, row["path"]))
-        self.publish([move for move in moves if self._published.get(move[0]) != move[1]])
-        self._published.update(moves)
+        self.publish([(staged, path) for staged, path in moves if self._published.get(path) != staged])
+        self._published.update((path, staged) for staged, path in moves)
+        self._made.update(row["id"] for row in rows)
         sync_log.add_documents(connection, rows)
         sync_log.clear_failures(
             connection, source, [arrival.document.external_id for arrival in self.arrivals]
@@ -165,7 +169,7 @@ class Batch:
             connection, source, run_id, [_storable(problem) for problem in self.problems]
         )
         self._save(connection, before, imported, skipped, end)
-        return Outcome(imported, skipped, list(self._published.values()))
+        return Outcome(imported, skipped, list(self._published))
 
     def _is_there(self, arrival: Arrival, newest: KnownDocument) -> bool:
         if newest.version == arrival.document.version:

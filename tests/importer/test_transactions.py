@@ -1,0 +1,68 @@
+"""A transaction that is lost, or whose answer is, and therefore done again: nothing is imported or counted twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from citysort_dagster.store.database import Database
+from citysort_dagster.store.models import Document, Import
+from sandbox.postgresql import PostgreSQLServer
+from tests.importer.conftest import City, make_city
+
+
+@pytest.fixture
+def city(postgresql_server: PostgreSQLServer, tmp_path: Path) -> Iterator[City]:
+    """On PostgreSQL, whose connections can break at any moment."""
+    database = Database(postgresql_server.create_database().render_as_string(hide_password=False))
+    database.migrate()
+    yield make_city(database, tmp_path / "source", tmp_path)
+    database.close()
+
+
+@contextmanager
+def broken_once(city: City, server: PostgreSQLServer, answer_lost: bool) -> Iterator[None]:
+    """The connection of the first transaction ends just before it commits, or just before it learns that it has."""
+    broken: list[int] = []
+
+    def end(connection: sa.Connection) -> None:
+        if broken:
+            return
+        driver: Any = connection.connection.dbapi_connection
+        broken.append(driver.info.backend_pid)
+        if answer_lost:
+            driver.commit()
+        with server.connect() as other:
+            other.execute("SELECT pg_terminate_backend(%s, 10000)", broken)
+
+    sa.event.listen(city.database.engine, "commit", end)
+    yield
+    sa.event.remove(city.database.engine, "commit", end)
+    assert broken
+
+
+@pytest.mark.parametrize("answer_lost", [False, True])
+def test_what_is_done_again_is_counted_once(
+    city: City, postgresql_server: PostgreSQLServer, answer_lost: bool
+) -> None:
+    city.put("same.txt")
+    city.put("other.txt")
+    with broken_once(city, postgresql_server, answer_lost):
+        _, summary = city.run(run_id="run-1")
+    assert (summary.counts.listed, summary.counts.imported, summary.counts.skipped) == (2, 2, 0)
+
+    city.put("other.txt", b"other content under the same date")
+    with broken_once(city, postgresql_server, answer_lost):
+        _, summary = city.run(run_id="run-2", reimport=True)
+    assert (summary.counts.listed, summary.counts.imported, summary.counts.skipped) == (2, 1, 1)
+    counts = [(row.listed, row.imported, row.skipped) for row in city.rows(Import)]
+    assert sorted(counts) == [(2, 1, 1), (2, 2, 0)]
+    documents = city.rows(Document)
+    assert len(documents) == 3
+    assert sorted(city.stored()) == sorted(row.path for row in documents)
+    assert city.disagreements() == []
