@@ -127,7 +127,7 @@ class Batch:
 
     def __post_init__(self) -> None:
         self._made: set[str] = set()
-        """The ids of the documents that an earlier call made, and may have committed."""
+        """The ids of the documents that an earlier call made, and has committed unless that was lost."""
         self._published: dict[str, Path] = {}
         """What has been published, and from where."""
 
@@ -147,7 +147,7 @@ class Batch:
         moves: list[tuple[Path, str]] = []
         for arrival in self.arrivals:
             newest = present.get(arrival.document.external_id)
-            if newest is not None and newest.document_id in self._made:
+            if newest is not None and newest.run_id == run_id and newest.document_id in self._made:
                 imported.append(arrival)  # by an earlier call, whose answer was lost
             elif newest is not None and self._is_there(arrival, newest):
                 skipped.append(arrival)

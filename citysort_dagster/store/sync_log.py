@@ -36,6 +36,7 @@ class KnownDocument(NamedTuple):
 
     version: str
     document_id: str
+    run_id: str
     path: str
     sha256: str
     modified_at: datetime | None
@@ -99,6 +100,7 @@ def lookup_documents(
             SyncLogEntry.external_id,
             SyncLogEntry.version,
             SyncLogEntry.document_id,
+            SyncLogEntry.run_id,
             Document.path,
             Document.sha256,
             Document.source_modified_at,

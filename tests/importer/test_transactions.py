@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,14 @@ def city(postgresql_server: PostgreSQLServer, tmp_path: Path) -> Iterator[City]:
 
 
 @contextmanager
-def broken_once(city: City, server: PostgreSQLServer, answer_lost: bool) -> Iterator[None]:
-    """The connection of the first transaction ends just before it commits, or just before it learns that it has."""
+def broken_once(
+    city: City,
+    server: PostgreSQLServer,
+    answer_lost: bool = False,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> Iterator[None]:
+    """The connection of the first transaction ends just before it commits, or just before it learns that it has.
+    What is to happen then happens before the transaction is done again."""
     broken: list[int] = []
 
     def end(connection: sa.Connection) -> None:
@@ -39,6 +45,7 @@ def broken_once(city: City, server: PostgreSQLServer, answer_lost: bool) -> Iter
             driver.commit()
         with server.connect() as other:
             other.execute("SELECT pg_terminate_backend(%s, 10000)", broken)
+        meanwhile()
 
     sa.event.listen(city.database.engine, "commit", end)
     yield
@@ -52,12 +59,12 @@ def test_what_is_done_again_is_counted_once(
 ) -> None:
     city.put("same.txt")
     city.put("other.txt")
-    with broken_once(city, postgresql_server, answer_lost):
+    with broken_once(city, postgresql_server, answer_lost=answer_lost):
         _, summary = city.run(run_id="run-1")
     assert (summary.counts.listed, summary.counts.imported, summary.counts.skipped) == (2, 2, 0)
 
     city.put("other.txt", b"other content under the same date")
-    with broken_once(city, postgresql_server, answer_lost):
+    with broken_once(city, postgresql_server, answer_lost=answer_lost):
         _, summary = city.run(run_id="run-2", reimport=True)
     assert (summary.counts.listed, summary.counts.imported, summary.counts.skipped) == (2, 1, 1)
     counts = [(row.listed, row.imported, row.skipped) for row in city.rows(Import)]
@@ -65,4 +72,18 @@ def test_what_is_done_again_is_counted_once(
     documents = city.rows(Document)
     assert len(documents) == 3
     assert sorted(city.stored()) == sorted(row.path for row in documents)
+    assert city.disagreements() == []
+
+
+def test_what_another_import_brings_meanwhile_is_counted_there(
+    city: City, postgresql_server: PostgreSQLServer
+) -> None:
+    city.put("permit.txt")
+    others = []
+    with broken_once(city, postgresql_server, meanwhile=lambda: others.append(city.run()[1])):
+        _, summary = city.run()
+    assert [(one.counts.imported, one.counts.skipped) for one in others] == [(1, 0)]
+    assert (summary.counts.imported, summary.counts.skipped) == (0, 1)
+    (document,) = city.rows(Document)
+    assert city.stored() == [document.path]
     assert city.disagreements() == []

@@ -18,6 +18,8 @@ from sandbox import command
 from sandbox.demo import DOCUMENTS, city
 from sandbox.systems import SYSTEMS
 
+pytestmark = pytest.mark.timeout(900)
+
 
 def run(command: str, *arguments: str, data: Path) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CITYSORT_")}

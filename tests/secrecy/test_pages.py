@@ -24,6 +24,8 @@ from tests.dagster_ui.graphql import REPOSITORY, asset_path, wait_for
 from tests.secrecy.canaries import Search, canary
 from tests.secrecy.crawl import Crawl
 
+pytestmark = pytest.mark.timeout(900)
+
 # Every process of this installation knows one connector more, which says all it knows when it fails.
 KNOWS_THE_LEAK = """
     import importlib.machinery, sys
