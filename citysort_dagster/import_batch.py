@@ -19,6 +19,9 @@ from connectors.base import ExternalDocument, VerifiedDownload, Window
 
 _DOCUMENTS = uuid.UUID("6f0d2a52-6f43-5c55-9d3c-2f0a86c1f1c7")
 """The name space of document ids (UUIDv5)."""
+_OVERTAKEN = (
+    "another import brought another version while this one was being stored; the next import compares them"
+)
 
 
 @dataclass
@@ -96,11 +99,12 @@ class ImportEnd(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What the transaction made of the arrivals; `skipped` are those that were there already.
-    `paths` are the stored paths that were written."""
+    """What the transaction made of the arrivals; `skipped` are those that were there already, `failed` those that
+    could not be stored any more. `paths` are the stored paths, of those written, that documents now hold."""
 
     imported: Sequence[Arrival]
     skipped: Sequence[Arrival]
+    failed: Sequence[Problem]
     paths: Sequence[str]
 
 
@@ -128,8 +132,8 @@ class Batch:
     def __post_init__(self) -> None:
         self._made: set[str] = set()
         """The ids of the documents that an earlier call made, and has committed unless that was lost."""
-        self._published: dict[str, Path] = {}
-        """What has been published, and from where."""
+        self._published: dict[Path, str] = {}
+        """Where staged files have gone, whether committed or lost."""
 
     def commit(self, connection: sa.Connection, before: Counts, end: ImportEnd | None) -> Outcome:
         """Does it all on the connection's transaction; may be called again when that was lost.
@@ -144,32 +148,37 @@ class Batch:
         rows: list[Mapping[str, Any]] = []
         imported: list[Arrival] = []
         skipped: list[Arrival] = []
+        failed: list[Problem] = []
         moves: list[tuple[Path, str]] = []
         for arrival in self.arrivals:
             newest = present.get(arrival.document.external_id)
             if newest is not None and newest.run_id == run_id and newest.document_id in self._made:
                 imported.append(arrival)  # by an earlier call, whose answer was lost
+                moves.append((arrival.staged, newest.path))
             elif newest is not None and self._is_there(arrival, newest):
                 skipped.append(arrival)
                 if self.request.reimport and arrival.download.sha256 == newest.sha256:
                     moves.append((arrival.staged, newest.path))
             else:
                 row = self._row(arrival, newest.document_id if newest else None)
+                if self._published.get(arrival.staged, row["path"]) != row["path"]:
+                    failed.append(Problem(arrival.document, arrival.partition, _OVERTAKEN, refused=False))
+                    continue
                 rows.append(row)
                 imported.append(arrival)
                 moves.append((arrival.staged, row["path"]))
-        self.publish([(staged, path) for staged, path in moves if self._published.get(path) != staged])
-        self._published.update((path, staged) for staged, path in moves)
+        self.publish([move for move in moves if move[0] not in self._published])
+        self._published.update(moves)
         self._made.update(row["id"] for row in rows)
         sync_log.add_documents(connection, rows)
         sync_log.clear_failures(
-            connection, source, [arrival.document.external_id for arrival in self.arrivals]
+            connection, source, [arrival.document.external_id for arrival in (*imported, *skipped)]
         )
         sync_log.record_failures(
-            connection, source, run_id, [_storable(problem) for problem in self.problems]
+            connection, source, run_id, [_storable(problem) for problem in (*self.problems, *failed)]
         )
-        self._save(connection, before, imported, skipped, end)
-        return Outcome(imported, skipped, list(self._published))
+        self._save(connection, before, imported, skipped, failed, end)
+        return Outcome(imported, skipped, failed, [path for _, path in moves])
 
     def _is_there(self, arrival: Arrival, newest: KnownDocument) -> bool:
         if newest.version == arrival.document.version:
@@ -214,6 +223,7 @@ class Batch:
         before: Counts,
         imported: Sequence[Arrival],
         skipped: Sequence[Arrival],
+        failed: Sequence[Problem],
         end: ImportEnd | None,
     ) -> None:
         at = sync_log.now()
@@ -221,6 +231,7 @@ class Batch:
         counts = asdict(before)
         counts["imported"] += len(imported)
         counts["skipped"] += len(skipped)
+        counts["failed"] += len(failed)
         counts["bytes"] += sum(arrival.download.size for arrival in imported)
         sync_log.save_import(
             connection,

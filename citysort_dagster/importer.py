@@ -346,6 +346,8 @@ class Importer:
             counts = self._counts(arrival.partition)
             counts.imported += 1
             counts.bytes += arrival.download.size
+        for problem in outcome.failed:
+            self._note(problem)
         for arrival in outcome.skipped:
             self._counts(arrival.partition).skipped += 1
             arrival.staged.unlink(missing_ok=True)

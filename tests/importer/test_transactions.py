@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from citysort_dagster.store.database import Database
-from citysort_dagster.store.models import Document, Import
+from citysort_dagster.store.models import Document, Import, ImportFailure
 from sandbox.postgresql import PostgreSQLServer
 from tests.importer.conftest import City, make_city
 
@@ -86,4 +86,33 @@ def test_what_another_import_brings_meanwhile_is_counted_there(
     assert (summary.counts.imported, summary.counts.skipped) == (0, 1)
     (document,) = city.rows(Document)
     assert city.stored() == [document.path]
+    assert city.disagreements() == []
+
+
+@pytest.mark.parametrize("day", [9, 11], ids=["dated earlier", "dated later"])
+def test_a_version_that_another_import_brings_meanwhile_leaves_no_stray_file(
+    city: City, postgresql_server: PostgreSQLServer, day: int
+) -> None:
+    """By its date, the version listed first may not be overtaken: it would then supersede the other one, under
+    another name than the one that its file has already."""
+    city.put("permit.txt", day=10)
+    city.put("other.txt")
+
+    def change() -> None:
+        city.put("permit.txt", b"another version", day=day)
+        city.run()
+
+    with broken_once(city, postgresql_server, meanwhile=change):
+        _, summary = city.run()
+    assert (summary.counts.listed, summary.counts.imported) == (2, 0)
+    assert (summary.counts.skipped, summary.counts.failed) == ((1, 1) if day == 9 else (2, 0))
+    assert ["another version" in problem.reason for problem in summary.problems] == [True] * (day == 9)
+    assert len(city.rows(ImportFailure)) == (day == 9)
+
+    _, summary = city.run()
+    assert (summary.counts.listed, summary.counts.skipped, summary.counts.failed) == (2, 2, 0)
+    assert city.rows(ImportFailure) == []
+    newest = {row.external_id: row for row in city.rows(Document, Document.superseded_by.is_(None))}
+    assert newest["permit.txt"].size == len(b"another version")
+    assert sorted(city.stored()) == sorted(row.path for row in newest.values())
     assert city.disagreements() == []
