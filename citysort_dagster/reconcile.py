@@ -74,8 +74,8 @@ def reconcile(
             f"{max_lost_share:.0%} that is believed at once"
         )
         return Reconciliation(source, len(listed), known, len(gone), 0, refusal)
-    _mark(database, source, run_id, gone, "gone from the source")
-    _mark(database, source, run_id, returned, "back at the source")
+    _mark(database, source, run_id, gone, "gone from the source", started_at)
+    _mark(database, source, run_id, returned, "back at the source", started_at)
     return Reconciliation(source, len(listed), known, len(gone), len(returned), None)
 
 
@@ -99,7 +99,14 @@ def _entries(database: Database, source: str) -> Iterator[sa.Row[tuple[str, date
         last = batch[-1].external_id
 
 
-def _mark(database: Database, source: str, run_id: str, external_ids: Sequence[str], event: str) -> None:
+def _mark(
+    database: Database,
+    source: str,
+    run_id: str,
+    external_ids: Sequence[str],
+    event: str,
+    started_at: datetime,
+) -> None:
     at = now() if event.startswith("gone") else None
 
     def work(connection: sa.Connection, batch: Sequence[str]) -> None:
@@ -107,7 +114,12 @@ def _mark(database: Database, source: str, run_id: str, external_ids: Sequence[s
         unmarked = SyncLogEntry.gone_at.is_(None) if at else SyncLogEntry.gone_at.is_not(None)
         marked = connection.execute(
             sa.update(SyncLogEntry)
-            .where(SyncLogEntry.source == source, SyncLogEntry.external_id.in_(batch), unmarked)
+            .where(
+                SyncLogEntry.source == source,
+                SyncLogEntry.external_id.in_(batch),
+                SyncLogEntry.synced_at < started_at,  # one imported since then is there
+                unmarked,
+            )
             .values(gone_at=at)
             .returning(SyncLogEntry.external_id, SyncLogEntry.document_id)
         ).all()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+
 from citysort_dagster.reconcile import Reconciliation, reconcile
 from citysort_dagster.store.models import AuditEvent, Document, SyncLogEntry
 from tests.importer.conftest import SOURCE, City
@@ -55,6 +59,25 @@ def test_a_new_version_of_a_document_that_was_gone_has_no_tombstone(city: City) 
     city.run()
     assert gone(city) == set()
     assert len(city.rows(Document, Document.external_id == "7.txt")) == 2
+
+
+def test_a_document_that_is_imported_while_it_is_found_missing_has_no_tombstone(city: City) -> None:
+    """Somebody puts it back after it was not listed, and an import brings it before the tombstone is written."""
+    filled(city)
+    (city.folder / "7.txt").unlink()
+    brought: list[str] = []
+
+    def bring(_connection: sa.Connection, options: Mapping[str, object]) -> None:
+        if options.get("citysort_write") and not brought:
+            brought.append("7.txt")
+            city.put("7.txt", b"again", day=20)
+            city.run()
+
+    sa.event.listen(city.database.engine, "set_connection_execution_options", bring)
+    reconcile(city.database, SOURCE, city.connector(), "run-9")
+    assert brought
+    assert gone(city) == set()
+    assert city.rows(AuditEvent, AuditEvent.event == "gone from the source") == []
 
 
 def test_a_listing_that_breaks_off_marks_nothing(city: City) -> None:
