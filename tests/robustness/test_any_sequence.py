@@ -4,13 +4,16 @@ model says, and the watermark never passes over a document."""
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -20,6 +23,7 @@ from citysort_dagster.import_batch import Counts, ImportRequest
 from citysort_dagster.importer import CLOCKS_AGREE_WITHIN, NEVER, Importer
 from citysort_dagster.partitions import Calendar
 from citysort_dagster.source_assets import OVERLAP
+from citysort_dagster.store.database import Database
 from citysort_dagster.store.models import ConnectorConfig, Document, Import, ImportFailure, SyncLogEntry
 from citysort_dagster.verify import verify
 from connectors.base import Window
@@ -36,6 +40,8 @@ WINDOWS = st.tuples(st.none() | st.integers(-DAYS, 0), st.none() | st.integers(-
 )
 LIMITS = st.none() | st.integers(1, 4)
 FAILING = st.frozensets(NAMES, max_size=3)
+LOST = st.sampled_from([None] * 8 + [(number, learned) for number in (1, 2, 3) for learned in (False, True)])
+"""Which transaction of an import fails, if any, and whether the database has committed it all the same."""
 
 
 @dataclass
@@ -143,20 +149,27 @@ class AnySequence(RuleBasedStateMachine):
 
     # Imports
 
-    @rule(days=WINDOWS, limit=LIMITS, reimport=st.booleans(), fails=FAILING)
+    @rule(days=WINDOWS, limit=LIMITS, reimport=st.booleans(), fails=FAILING, lost=LOST)
     def import_a_window(
-        self, days: tuple[int | None, int | None], limit: int | None, reimport: bool, fails: frozenset[str]
+        self,
+        days: tuple[int | None, int | None],
+        limit: int | None,
+        reimport: bool,
+        fails: frozenset[str],
+        lost: tuple[int, bool] | None,
     ) -> None:
-        self.import_as_the_model_says(self.window(days), limit, reimport, Mishaps(fails))
+        with losing(self.city.database, lost):
+            self.import_as_the_model_says(self.window(days), limit, reimport, Mishaps(fails))
 
     @rule()
     def import_everything(self) -> None:
         self.import_as_the_model_says(Window())
 
-    @rule(fails=FAILING)
-    def refresh(self, fails: frozenset[str]) -> None:
+    @rule(fails=FAILING, lost=LOST)
+    def refresh(self, fails: frozenset[str], lost: tuple[int, bool] | None) -> None:
         start = self.watermark - OVERLAP if self.watermark else None
-        self.import_as_the_model_says(Window(start, None), mishaps=Mishaps(fails))
+        with losing(self.city.database, lost):
+            self.import_as_the_model_says(Window(start, None), mishaps=Mishaps(fails))
 
     @rule(days=WINDOWS, after=st.integers(0, 6), limit=LIMITS)
     def import_what_a_broken_listing_shows(
@@ -345,6 +358,29 @@ class AnySequence(RuleBasedStateMachine):
                 or name in self.failing
                 or Window(self.watermark - OVERLAP, None).includes(held.modified_at)
             )
+
+
+@contextmanager
+def losing(database: Database, lost: tuple[int, bool] | None) -> Iterator[None]:
+    """Has a transaction fail, which is then done again: before it is committed, or although it is."""
+    if lost is None:
+        yield
+        return
+    wanted, committed = lost
+    seen = 0
+
+    def fail(connection: sa.Connection) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == wanted:
+            if committed:
+                connection.exec_driver_sql("COMMIT")
+                connection.exec_driver_sql("BEGIN")
+            raise sa.exc.OperationalError(None, None, sqlite3.OperationalError("database is locked"))
+
+    sa.event.listen(database.engine, "commit", fail)
+    yield
+    sa.event.remove(database.engine, "commit", fail)
 
 
 def covers(window: Window, partition: Window) -> bool:
