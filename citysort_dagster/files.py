@@ -539,7 +539,8 @@ class Staging:
     process that has died: `sweep_dead` then deletes what that process stored but never committed.
 
     with Staging(store) as staging:
-        Staging.sweep_dead(store, which_are_committed)
+        if staging.has_company():
+            Staging.sweep_dead(store, which_are_committed)
         staged = staging.new_file()
         ...                       # write it
         staging.journal([path])   # before publishing
@@ -579,6 +580,11 @@ class Staging:
                 shutil.rmtree(self._folder)
             os.close(self._lock)
 
+    def has_company(self) -> bool:
+        """Whether other processes, living or dead, have a staging folder here."""
+        with _disk_errors(self._root):
+            return any(folder != self._folder for folder in _staging_folders(self._root))
+
     def new_file(self) -> Path:
         """A path for one arriving file; nothing is there yet. For several threads at once."""
         return self._folder / str(next(self._numbers))
@@ -609,8 +615,9 @@ class Staging:
     def sweep_dead(store: FileStore, is_committed: Callable[[Sequence[str]], Collection[str]]) -> None:
         """Deletes what dead processes stored without committing it, and their staging folders.
 
-        `is_committed` returns those of the given paths that the database holds; it must only read,
-        since a process that waits for the sweep may be in the middle of a transaction.
+        `is_committed` returns those of the given paths that the database holds. Call it while no transaction
+        stores documents: one of another machine, which has its own staging folder, may be about to commit
+        what a process of this one left behind.
         """
         if not store.staging_root.is_dir():
             return
@@ -620,9 +627,7 @@ class Staging:
             dead: dict[Path, int] = {}
             living: set[str] = set()
             try:
-                for folder in sorted(store.staging_root.iterdir()):
-                    if not re.fullmatch("[0-9a-f]{32}", folder.name):
-                        continue
+                for folder in _staging_folders(store.staging_root):
                     lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
                     try:
                         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -643,6 +648,10 @@ class Staging:
 
 _LOCK = ".lock"
 _JOURNAL = ".journal"
+
+
+def _staging_folders(root: Path) -> list[Path]:
+    return sorted(folder for folder in root.iterdir() if re.fullmatch("[0-9a-f]{32}", folder.name))
 
 
 def _journaled(folder: Path) -> Iterator[list[str]]:

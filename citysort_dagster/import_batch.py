@@ -19,9 +19,8 @@ from connectors.base import ExternalDocument, VerifiedDownload, Window
 
 _DOCUMENTS = uuid.UUID("6f0d2a52-6f43-5c55-9d3c-2f0a86c1f1c7")
 """The name space of document ids (UUIDv5)."""
-_OVERTAKEN = (
-    "another import brought another version while this one was being stored; the next import compares them"
-)
+_OVERTAKEN = "another import brought another version while this was stored; the next import compares them"
+_SWEPT = "its file was removed again before it could be recorded; the next import fetches it"
 
 
 @dataclass
@@ -120,7 +119,8 @@ def document_id(source: str, external_id: str, version: str, former: str | None)
 
 @dataclass
 class Batch:
-    """Arrivals and problems to commit. `publish` makes staged files permanent under stored paths."""
+    """Arrivals and problems to commit. `publish` makes staged files permanent under stored paths, `is_stored`
+    says whether one still is."""
 
     request: ImportRequest
     connector_type: str
@@ -128,6 +128,7 @@ class Batch:
     arrivals: Sequence[Arrival]
     problems: Sequence[Problem]
     publish: Callable[[Sequence[tuple[Path, str]]], None]
+    is_stored: Callable[[str], bool]
 
     def __post_init__(self) -> None:
         self._made: set[str] = set()
@@ -161,8 +162,8 @@ class Batch:
                     moves.append((arrival.staged, newest.path))
             else:
                 row = self._row(arrival, newest.document_id if newest else None)
-                if self._published.get(arrival.staged, row["path"]) != row["path"]:
-                    failed.append(Problem(arrival.document, arrival.partition, _OVERTAKEN, refused=False))
+                if (reason := self._lost(arrival.staged, row["path"])) is not None:
+                    failed.append(Problem(arrival.document, arrival.partition, reason, refused=False))
                     continue
                 rows.append(row)
                 imported.append(arrival)
@@ -179,6 +180,15 @@ class Batch:
         )
         self._save(connection, before, imported, skipped, failed, end)
         return Outcome(imported, skipped, failed, [path for _, path in moves])
+
+    def _lost(self, staged: Path, path: str) -> str | None:
+        """Why a file that an earlier call has stored cannot be the one of this path; None when it can."""
+        stored = self._published.get(staged)
+        if stored is None:
+            return None
+        if stored != path:
+            return _OVERTAKEN
+        return None if self.is_stored(path) else _SWEPT
 
     def _is_there(self, arrival: Arrival, newest: KnownDocument) -> bool:
         if newest.version == arrival.document.version:

@@ -19,6 +19,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import BinaryIO, NamedTuple
 
+import sqlalchemy as sa
+
 from citysort_dagster.files import FileStore, FileStoreError, Staging
 from citysort_dagster.import_batch import Arrival, Batch, Counts, ImportEnd, ImportRequest, Outcome, Problem
 from citysort_dagster.partitions import Calendar
@@ -136,7 +138,8 @@ class Importer:
         documents database stays out of reach; the next import then completes.
         """
         with _garbage_frozen(), _short_turns(), Staging(self._files) as self._staging:
-            self._staging.sweep_dead(self._files, self._committed_paths)
+            if self._staging.has_company():
+                self._database.write(self._sweep)
             with ThreadPoolExecutor(self._connector.concurrency, "download") as self._pool:
                 try:
                     yield from self._import_listing()
@@ -359,7 +362,13 @@ class Importer:
         self, arrivals: Sequence[Arrival], problems: Sequence[Problem], end: ImportEnd | None
     ) -> Outcome:
         batch = Batch(
-            self.request, self._connector.connector_type, self._started_at, arrivals, problems, self._publish
+            self.request,
+            self._connector.connector_type,
+            self._started_at,
+            arrivals,
+            problems,
+            self._publish,
+            lambda path: self._files.size(path) is not None,
         )
         before = self.summary.counts
         return self._database.write(lambda connection: batch.commit(connection, before, end))
@@ -373,8 +382,9 @@ class Importer:
         ids = [document.external_id for document in documents if _is_text(document.external_id)]
         return self._database.fetch(lambda connection: sync_log.lookup(connection, self.request.source, ids))
 
-    def _committed_paths(self, paths: Sequence[str]) -> set[str]:
-        return self._database.fetch(lambda connection: sync_log.committed_paths(connection, paths))
+    def _sweep(self, connection: sa.Connection) -> None:
+        sync_log.lock_imports(connection)
+        Staging.sweep_dead(self._files, partial(sync_log.committed_paths, connection))
 
     def _end(self) -> ImportEnd:
         window = self.request.window or Window()

@@ -20,8 +20,8 @@ import sqlalchemy as sa
 
 from citysort_dagster.files import COPY_BYTES, FileStore, FileStoreError
 from citysort_dagster.store.database import Database
-from citysort_dagster.store.models import AuditEvent, ConnectorConfig, Document, Import, SyncLogEntry
-from citysort_dagster.store.sync_log import committed_paths, lock_source
+from citysort_dagster.store.models import AuditEvent, Document, SyncLogEntry
+from citysort_dagster.store.sync_log import committed_paths, lock_imports
 
 _BATCH = 500
 _THREADS = 4
@@ -265,10 +265,4 @@ def _storable(paths: Iterable[str]) -> list[str]:
 
 def _wait_for_open_transactions(database: Database) -> None:
     """Returns once every import has committed or given up what it had stored when this was called."""
-
-    def work(connection: sa.Connection) -> None:
-        configured = sa.select(ConnectorConfig.name)
-        for name in sorted(connection.execute(configured.union(sa.select(Import.source))).scalars()):
-            lock_source(connection, name)
-
-    database.write(work)
+    database.write(lock_imports)

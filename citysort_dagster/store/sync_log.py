@@ -21,6 +21,7 @@ from citysort_dagster.store.models import (
 
 FIRST_RETRY = timedelta(minutes=5)
 LONGEST_RETRY = timedelta(days=1)
+_IMPORTS_LOCK = 0x63697479_696D7074
 
 
 class Known(NamedTuple):
@@ -81,12 +82,20 @@ def among(connection: sa.Connection, column: Any, values: Collection[str]) -> sa
 
 
 def lock_source(connection: sa.Connection, source: str) -> None:
-    """Waits until no other transaction commits documents of this source; ends with the transaction.
+    """Waits until no other transaction stores documents of this source, or `lock_imports`; ends with the
+    transaction.
 
     SQLite has one writer at a time as it is.
     """
     if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock_shared(_IMPORTS_LOCK)))
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("citysort:" + source))))
+
+
+def lock_imports(connection: sa.Connection) -> None:
+    """Waits until no other transaction stores documents, of whatever source; ends with the transaction."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_IMPORTS_LOCK)))
 
 
 def lookup_documents(
