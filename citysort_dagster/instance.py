@@ -17,9 +17,9 @@ from citysort_dagster.settings import Settings
 from citysort_dagster.store import sync_log
 from citysort_dagster.store.database import Database
 
-PROCESS_TAG = ".citysort/process"
-"""Names the process of a run that the command line executes itself: host, pid, start time. The leading
-dot keeps it out of lists in the UI."""
+PROCESS_TAG = ".dagster/citysort_process"
+"""Names the process of a run that the command line executes itself: host, pid, start time. Tags that begin
+like this one are no more shown in the UI than those of Dagster itself."""
 
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
