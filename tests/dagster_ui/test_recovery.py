@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import psutil
 import pytest
 
+from citysort_dagster.instance import PROCESS_TAG
 from citysort_dagster.store.models import Import
 from tests.dagster_ui.archives import PostgreSQLArchive
 from tests.dagster_ui.conftest import Busy, Sources
@@ -90,6 +91,7 @@ def test_a_killed_command_blocks_nobody(city: Busy, killed_command: Killed) -> N
     assert city.ui.ended(killed_command.next_run_id)["status"] == "SUCCESS"
     dead = city.ui.run(killed_command.run_id)
     assert dead["status"] == "FAILURE"
+    assert "citysort/source" in dead["tags"] and PROCESS_TAG not in dead["tags"]
     assert dead["endTime"] <= city.ui.run(killed_command.next_run_id)["startTime"]
     messages = [event["message"] for event in city.ui.events(killed_command.run_id)]
     assert "The process that executed this run ended before the run did." in messages
