@@ -26,7 +26,7 @@ up: $(INSTALLED) ## Run the pipeline: schedules, sensors, the Dagster UI and the
 
 test: $(INSTALLED) lint ## Run every check and test; installs PostgreSQL, MariaDB and Chromium where it may
 	@sh scripts/test-servers.sh
-	$(BIN)/python -m pytest tests --numprocesses 4 --durations 10
+	$(BIN)/python -m pytest tests --numprocesses 3 --durations 10
 
 lint: $(INSTALLED) ## Check style and types
 	$(BIN)/ruff check .

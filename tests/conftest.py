@@ -17,20 +17,18 @@ settings.register_profile("same every time", derandomize=True, deadline=None, da
 settings.load_profile("same every time")
 
 RUNNING = (
-    ("dagster_ui", "browser"),
-    (
-        "robustness/test_killed_workers.py",
-        "web/test_api_imports.py",
-        "secrecy/test_pages.py",
-        "cli/test_reload.py",
-        "test_up.py",
-    ),
+    "dagster_ui",
+    "browser",
+    "robustness/test_killed_workers.py",
+    "web/test_api_imports.py",
+    "secrecy/test_pages.py",
+    "cli/test_reload.py",
+    "test_up.py",
 )
-"""The tests of a running CitySort, half a dozen processes, which they wait for more than they compute. All of
-a group run one after the other: more than two at once would be as much as two cores can do."""
+"""The tests of a running CitySort: half a dozen processes, two of which would be as much as two cores can do."""
 
 LONGEST = (
-    *(place for group in RUNNING for place in group),
+    *RUNNING,
     "contract/test_contract.py",
     "sandbox/test_demo.py",
     "secrecy/test_installation.py",
@@ -52,12 +50,12 @@ def place_of(nodeid: str) -> str:
 
 
 class ByGroup(LoadScopeScheduling):  # type: ignore[misc]
-    """Hands whole files to the processes of pytest-xdist, and each group of RUNNING to one of them:
+    """Hands whole files to the processes of pytest-xdist, and all of RUNNING to one of them:
     https://pytest-xdist.readthedocs.io/en/stable/distribution.html."""
 
     def _split_scope(self, nodeid: str) -> str:
         place = place_of(nodeid)
-        return next((group[0] for group in RUNNING if place in group), place)
+        return "running" if place in RUNNING else place
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByGroup:
