@@ -9,7 +9,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -146,6 +146,13 @@ class Town:
         found = self.instance.all_logs(run_id, of_type=kinds)
         return found[-1].dagster_event_type.value if found and found[-1].dagster_event_type else None
 
+    def reasons(self, run_ids: Iterable[str]) -> Counter[str]:
+        """What Dagster says of the ends of runs that failed."""
+        kind = dg.DagsterEventType.RUN_FAILURE
+        return Counter(
+            entry.message for one in run_ids for entry in self.instance.all_logs(one, of_type=kind)
+        )
+
     def is_at_rest(self) -> bool:
         """Whether no run is under way, and none will follow one that was killed.
 
@@ -210,7 +217,7 @@ def test_run_workers_killed_at_any_moment_lose_nothing_and_double_nothing(town: 
     runs = town.instance.get_runs()
     assert {run.status for run in runs} == {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE}
     failed = {run.run_id for run in runs if run.status == dg.DagsterRunStatus.FAILURE}
-    assert len(failed) <= town.reaper.deaths.total()
+    assert len(failed) <= town.reaper.deaths.total(), town.reasons(failed)
     imports = town.rows(Import.run_id, Import.status)
     assert {status for _, status in imports} <= {"complete", "interrupted"}
     assert {run_id for run_id, status in imports if status == "interrupted"} <= failed
