@@ -1,9 +1,9 @@
 """Run workers of a running CitySort that start warm.
 
 Dagster's code server executes each run in a process of its own, which is a new interpreter: it imports
-Dagster for seconds before anything of the run happens. Where `warm_start` is read at the start of Python,
-that process is forked from one that has imported it already. What starts it, what it executes and who
-watches over it are as ever; the definitions are loaded in each.
+Dagster for seconds before anything of the run happens. With the PYTHONPATH of `warm_start`, that process is
+forked from one that has imported it already. What starts it, what it executes and who watches over it are
+as ever; the definitions are loaded in each.
 """
 
 from __future__ import annotations

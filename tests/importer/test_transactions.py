@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from citysort_dagster.store.database import Database
 from citysort_dagster.store.models import Document, Import, ImportFailure
 from sandbox.postgresql import PostgreSQLServer
-from tests.importer.conftest import City, make_city
+from tests.importer.conftest import City
 
-
-@pytest.fixture
-def city(postgresql_server: PostgreSQLServer, tmp_path: Path) -> Iterator[City]:
-    """On PostgreSQL, whose connections can break at any moment."""
-    database = Database(postgresql_server.create_database().render_as_string(hide_password=False))
-    database.migrate()
-    yield make_city(database, tmp_path / "source", tmp_path)
-    database.close()
+# Its connections can break at any moment.
+pytestmark = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 
 
 @contextmanager

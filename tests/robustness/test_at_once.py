@@ -17,6 +17,7 @@ from citysort_dagster.store.database import Database
 from citysort_dagster.store.models import Document
 from connectors.base import Window
 from sandbox import postgresql
+from tests.dagster_ui.graphql import wait_for
 from tests.importer.conftest import make_city
 from tests.robustness.conftest import Town
 from tests.robustness.importing import Importing, begin
@@ -142,11 +143,12 @@ def begin_together(town: Town) -> list[Importing]:
 def wait_until_it_waits(town: Town) -> None:
     """Until something in the database waits for a lock."""
     waiting = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    while True:
+
+    def look() -> int:
         with town.city.database.read() as connection:
-            if connection.execute(waiting).scalar_one():
-                return
-        time.sleep(0.01)
+            return int(connection.execute(waiting).scalar_one())
+
+    wait_for("an import that waits for the lock", look)
 
 
 def restart(server: postgresql.PostgreSQLServer, town: Town) -> None:
