@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,14 +98,6 @@ def redact(config: Mapping[str, Any], secrets: Collection[str] = ()) -> dict[str
         name: "(set)" if is_stored(value) or (name in secrets and variable(value) is None) else value
         for name, value in config.items()
     }
-
-
-def without(message: str, values: Iterable[Any]) -> str:
-    """The message with these values blotted out, for texts that others wrote."""
-    for value in values:
-        if isinstance(value, str) and value:
-            message = message.replace(value, "(hidden)")
-    return message
 
 
 def _fernet(settings: Settings, make_key: bool = False) -> Fernet:

@@ -99,6 +99,7 @@ def connector_for(source: SourceConfig, settings: Settings) -> Connector:
     from connectors.addresses import EVERYWHERE
     from connectors.base import ConfigurationError
     from connectors.registry import get_connector
+    from connectors.secrecy import without
 
     try:
         config = secrets.resolve(source.config, settings)
@@ -110,7 +111,7 @@ def connector_for(source: SourceConfig, settings: Settings) -> Connector:
         return connector
     except ConfigurationError as error:
         hidden = [value for key, value in config.items() if value != source.config[key]]
-        raise ConfigurationError(f"source {source.name}: {secrets.without(str(error), hidden)}") from None
+        raise ConfigurationError(f"source {source.name}: {without(str(error), hidden)}") from None
 
 
 def apply(path: Path, database: Database, prune: bool = False) -> ApplyResult:

@@ -300,6 +300,8 @@ class _Reader:
     ) -> None:
         from pydantic import ValidationError
 
+        from connectors.secrecy import without
+
         values, unknown = dict(config), set()
         hidden = [value for key, value in config.items() if key in secret_fields]
         for key, value in config.items():
@@ -323,7 +325,7 @@ class _Reader:
                 if key and key not in values:
                     self.report((*at, "config", key), f"the setting {key} of {cls.connector_type} is missing")
                     continue
-                message = secrets.without(fault["msg"].removeprefix("Value error, "), hidden)
+                message = without(fault["msg"].removeprefix("Value error, "), hidden)
                 where = (*at, "config", key) if key else at
                 self.report(where, f"{key}: {message}" if key else message)
 

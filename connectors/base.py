@@ -17,6 +17,7 @@ import dagster as dg
 from pydantic import Field, PrivateAttr, model_validator
 
 from connectors.addresses import EVERYWHERE, Reach
+from connectors.secrecy import without
 
 _WITH_PASSWORD = re.compile(r"://[^\s/?#:@]*:[^\s/?#]*@")
 
@@ -229,6 +230,11 @@ class Connector(dg.ConfigurableResource, ABC):  # type: ignore[type-arg]
     def warnings(self) -> Sequence[str]:
         """What a person should know about what was listed so far; a sentence each, without any secret."""
         return tuple(self._warnings)
+
+    def without_secrets(self, sentence: str) -> str:
+        """The sentence with the secrets of this connector blotted out, for texts that others wrote."""
+        fields = type(self).model_fields
+        return without(sentence, (getattr(self, name) for name, field in fields.items() if field.exclude))
 
     def keep_to(self, reach: Reach) -> None:
         """Has the connector, not yet connected, reach no further than this.
