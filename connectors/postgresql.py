@@ -127,6 +127,11 @@ class PostgreSQL(SQLConnector):
             else_=sa.func.octet_length(self._bytes(content)),
         )
 
+    def _is_blank(self, column: Column) -> sa.ColumnElement[bool]:
+        if column.type == _BYTEA:  # whose text is never empty
+            return sa.or_(column.value.is_(None), sa.func.octet_length(column.value) == 0)
+        return super()._is_blank(column)
+
     def _id_values(self, external_id: str, type_: Any) -> list[Any]:
         # Sent without a type: the server reads the text as whatever the column is.
         return [f"\\x{external_id}" if type_ == _BYTEA else external_id]

@@ -43,7 +43,7 @@ from connectors.base import (
     Window,
 )
 from connectors.local_files import open_below
-from connectors.sql_values import as_text, as_utc
+from connectors.sql_values import as_text, as_utc, is_blank
 
 PIECE = 4 * 1024 * 1024
 ROWS_AT_ONCE = 1_000
@@ -224,6 +224,10 @@ class SQLConnector(Connector):
         """Holds for every row in the window and for few others, with those that have no date if
         `undated`; None where the database cannot compare values of this type with a date."""
 
+    def _is_blank(self, column: Column) -> sa.ColumnElement[bool]:
+        """Holds for every value that is blank (as `is_blank` means it)."""
+        return sa.or_(column.value.is_(None), sa.func.trim(sa.cast(column.value, sa.Text)) == "")
+
     def _side_effects(self, connection: sa.Connection) -> list[str]:
         """Functions called by the query that a read-only transaction allows although they do more
         than compute a value."""
@@ -305,7 +309,7 @@ class SQLConnector(Connector):
                     while rows:
                         for row in map(_Row._make, rows):
                             document = self._document(row, plan, duplicates, unnamed)
-                            no_date = document.modified_at is None and row.modified not in (None, "")
+                            no_date = document.modified_at is None and not is_blank(row.modified)
                             if window is None or no_date or window.includes(document.modified_at):
                                 yield document
                         rows = next(listing, [])
@@ -323,7 +327,7 @@ class SQLConnector(Connector):
                 row, piece = self._one(connection, plan, document.external_id)
             if plan.piece is None:
                 return self._copy_file(row, plan, document.version, into)
-            if _version(row, as_utc(row.modified, plan.zone)) != document.version:
+            if not _is_version(document.version, row, plan):
                 raise DownloadFailed(_CHANGED)
             if row.size is None:
                 raise DownloadFailed(f"the row has no content: {self.content_column} is NULL")
@@ -361,8 +365,7 @@ class SQLConnector(Connector):
                     continue
                 row, piece = contents.pop(document.external_id)
                 content = piece or b""
-                version = _version(row, as_utc(row.modified, plan.zone))
-                if version == document.version and len(content) == row.size:
+                if _is_version(document.version, row, plan) and len(content) == row.size:
                     yield document, content
 
     def close(self) -> None:
@@ -405,21 +408,21 @@ class SQLConnector(Connector):
     def _make_plan(self, types: Mapping[str, Any]) -> Plan:
         id_ = self._column(types, "id_column")
         modified = self._column(types, "modified_column") if self.modified_column else None
-        version = self._column(types, "version_column").value if self.version_column else sa.null()
+        version = self._column(types, "version_column") if self.version_column else None
         content = self._column(types, "content_column") if self.content_column else None
         size: sa.ColumnElement[Any] = sa.null()
         digest: sa.ColumnElement[Any] = sa.null()
         if content is not None:
             size = self._byte_length(content)
-            undated = modified.value.is_(None) if modified is not None else sa.true()
             digest = sa.func.md5(self._bytes(content))
-            if modified is not None or self.version_column:
-                digest = sa.case((sa.and_(version.is_(None), undated), digest), else_=sa.null())
+            others = [self._is_blank(column) for column in (version, modified) if column is not None]
+            if others:
+                digest = sa.case((sa.and_(*others), digest), else_=sa.null())
         listed = [
             id_.value,
             self._column(types, "filename_column").value if self.filename_column else sa.null(),
             modified.value if modified is not None else sa.null(),
-            version,
+            version.value if version is not None else sa.null(),
             self._column(types, "content_type_column").value if self.content_type_column else sa.null(),
             size,
             digest,
@@ -559,7 +562,7 @@ class SQLConnector(Connector):
     def _copy_file(self, row: _Row, plan: Plan, version: str, into: BinaryIO) -> Download:
         with self._open(row) as file:
             before = os.fstat(file.fileno())
-            if _version(row, as_utc(row.modified, plan.zone), before) != version:
+            if not _is_version(version, row, plan, before):
                 raise DownloadFailed(_CHANGED)
             shutil.copyfileobj(file, into, 1024 * 1024)
             after = os.fstat(file.fileno())
@@ -610,15 +613,25 @@ class SQLConnector(Connector):
 
 
 def _version(row: _Row, modified_at: datetime | None, file: os.stat_result | None = None) -> str:
-    """The strongest sign of a change."""
+    """The strongest sign of a change. Raises DownloadFailed when there is none."""
     stated = as_text(row.version)
-    if stated is not None:
+    if stated is not None and not is_blank(row.version):
         return stated
     if file is not None:
         return f"{file.st_mtime_ns}-{file.st_size}"
     if modified_at is not None:
         return f"{modified_at.isoformat()}-{row.size}"
+    if row.digest is None and row.size is not None:
+        raise DownloadFailed("the row has neither a version nor a date, and the database made no digest of it")
     return as_text(row.digest) or "no content"
+
+
+def _is_version(version: str, row: _Row, plan: Plan, file: os.stat_result | None = None) -> bool:
+    """Whether this is still the version that was listed."""
+    try:
+        return _version(row, as_utc(row.modified, plan.zone), file) == version
+    except (ValueError, DownloadFailed):
+        return False
 
 
 def _duplicate(times: int) -> str:

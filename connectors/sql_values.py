@@ -13,6 +13,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _STARTS_WITH_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
+def is_blank(value: Any) -> bool:
+    """Whether a value says nothing: NULL, no bytes, or text of nothing but spaces."""
+    if isinstance(value, str):
+        return not value.strip(" ")  # the blanks that databases trim, and no others
+    return value is None or (isinstance(value, (bytes, bytearray, memoryview)) and len(value) == 0)
+
+
 def as_text(value: Any) -> str | None:
     """A value as text that is the same every time: bytes in hex, dates in ISO format; None for NULL."""
     if value is None or isinstance(value, str):
@@ -25,14 +32,14 @@ def as_text(value: Any) -> str | None:
 
 
 def as_utc(value: Any, zone: tzinfo) -> datetime | None:
-    """The moment a value stands for, None for NULL and empty text.
+    """The moment a value stands for, None for a blank one.
 
     Dates and times without an offset are local to `zone`: a time that occurs twice when clocks are
     set back is the first of the two, one that is skipped when they are set forward counts from
     before the change. Dates are their midnight. Text is read as ISO 8601, numbers as seconds since
     1970 (UTC). Raises ValueError for anything else.
     """
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if is_blank(value):
         return None
     try:
         if isinstance(value, str):
@@ -50,7 +57,8 @@ def as_utc(value: Any, zone: tzinfo) -> datetime | None:
 
 
 def _from_text(text: str) -> datetime:
-    if not _STARTS_WITH_DATE.match(text.strip()):
+    text = text.strip(" ")
+    if not _STARTS_WITH_DATE.match(text):
         raise ValueError
-    date_part, _, time_part = text.strip().replace("T", " ").partition(" ")
+    date_part, _, time_part = text.replace("T", " ").partition(" ")
     return isoparse(f"{date_part}T{time_part.replace(' ', '')}" if time_part else date_part)

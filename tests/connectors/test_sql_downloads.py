@@ -161,6 +161,17 @@ def test_a_row_that_changed_since_it_was_listed_fails(database: Database, change
         fetched(connector, document)
 
 
+def test_a_row_whose_date_is_none_any_more_has_changed(sqlite: Database) -> None:
+    sqlite.create()
+    sqlite.insert((1, "a", MODIFIED, b"abc"), (2, "b", MODIFIED, b"def"))
+    connector = sqlite.connector()
+    documents = list(listed(connector).values())
+    sqlite.execute("UPDATE documents SET modified = 'last Tuesday' WHERE id = 1")
+    assert [document.external_id for document, _ in connector.download_batch(documents)] == ["2"]
+    with pytest.raises(DownloadFailed, match="changed since it was listed"):
+        fetched(connector, documents[-1])
+
+
 def test_a_change_of_the_same_length_is_noticed_without_a_date(database: Database) -> None:
     database.create()
     database.insert((1, "a", None, b"abc"))

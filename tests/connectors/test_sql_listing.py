@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from connectors.base import ConfigurationError, ListingIncomplete, NotImported, Window
+from connectors.base import ConfigurationError, DownloadFailed, ListingIncomplete, NotImported, Window
+from connectors.sql import _Row, _version
 from tests.connectors.sql_databases import Database, fetched, listed
 
 UTC = timezone.utc
@@ -352,6 +353,50 @@ def test_version_is_the_stated_one_else_date_and_length_else_a_digest(database: 
     assert by_date["2"].version == md5_of_abc
     assert listed(database.connector(version_column="name"))["2"].version == md5_of_abc
     assert {d.version for d in listed(database.connector(modified_column=None)).values()} == {md5_of_abc}
+
+
+@pytest.mark.parametrize("blank", ["", "   "])
+@pytest.mark.parametrize("column", ["modified_column", "version_column"])
+def test_a_change_is_seen_where_date_and_version_are_blank_text(
+    database: Database, column: str, blank: str
+) -> None:
+    database.create(content="text", modified="name")
+    database.insert((1, "a", blank, "one"), (2, "a", None, "one"), (3, "a", "2026-01-15", "one"))
+    connector = database.connector(**{"modified_column": None, column: "modified"})
+    now = Window(datetime.now(UTC) - timedelta(hours=1), None)
+    before = listed(connector)
+    assert {document.not_imported for document in before.values()} == {None}
+    assert set(listed(connector, now)) >= {"1", "2"}
+    assert fetched(connector, before["1"]) == b"one"
+    database.execute("UPDATE documents SET content = 'two'")
+    after = listed(connector)
+    assert after["1"].version == after["2"].version != before["1"].version
+    assert fetched(connector, after["1"]) == b"two"
+
+
+def test_a_change_is_seen_where_the_version_is_no_bytes(database: Database) -> None:
+    database.create(modified=database.types["bytes"])
+    database.insert((1, "a", b"", b"one"))
+    connector = database.connector(modified_column=None, version_column="modified")
+    before = listed(connector)["1"]
+    database.execute("UPDATE documents SET content = 'two'")
+    assert listed(connector)["1"].version != before.version
+
+
+def test_text_around_which_there_is_more_than_spaces_is_no_date(sqlite: Database) -> None:
+    sqlite.create()
+    sqlite.insert((1, "a", "\t", b"a"), (2, "b", "2026-01-15\t", b"b"))
+    reasons = {name: document.not_imported for name, document in listed(sqlite.connector()).items()}
+    assert reasons == {
+        "1": NotImported("modified: '\\t' is not a date"),
+        "2": NotImported("modified: '2026-01-15\\t' is not a date"),
+    }
+
+
+def test_content_without_version_date_and_digest_has_no_version() -> None:
+    row = _Row("1", None, None, "", None, size=3, digest=None, path=None)
+    with pytest.raises(DownloadFailed, match="neither a version nor a date"):
+        _version(row, None)
 
 
 def test_a_listing_does_not_carry_the_contents(database: Database) -> None:
