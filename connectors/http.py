@@ -131,6 +131,7 @@ class HttpSession:
 
     `judge` is asked about every answer of the system, before the rules here: it returns what the
     vendor means by it, None when the rules are right. The answer's body is there from status 400 on.
+    `judge_body` is asked the same about the JSON of every answer that the rules take for a good one.
     `requests_sent` counts.
     """
 
@@ -143,6 +144,7 @@ class HttpSession:
         auth: AuthBase | None = None,
         headers: Mapping[str, str] | None = None,
         judge: Callable[[requests.Response], RequestFailed | None] = lambda answer: None,
+        judge_body: Callable[[Any], RequestFailed | None] = lambda body: None,
         timeout_seconds: float = 60,
         in_flight: int = 8,
         requests_per_minute: int | None = None,
@@ -161,6 +163,7 @@ class HttpSession:
         self._origin = origin(self.base_url)
         self._auth = auth
         self._judge = judge
+        self._judge_body = judge_body
         self._timeout = (10, timeout_seconds)
         self._budget = Budget(in_flight, requests_per_minute, FIRST_PAUSE)
         self._counting = threading.Lock()
@@ -207,13 +210,16 @@ class HttpSession:
             if sends_html(answer):
                 raise self._web_page()
             try:
-                return Page(answer.json(), answer.headers, url)
+                page = Page(answer.json(), answer.headers, url)
             except ValueError:
                 raise RequestFailed(
                     f"{self.system} sent an answer that cannot be read; try again later",
                     lasting=False,
                     again=True,
                 ) from None
+            if failure := self._judge_body(page.body):
+                raise failure
+            return page
 
         return self._repeat(
             lambda: self._exchange(self._request(method, url, params, headers, data, json), read)

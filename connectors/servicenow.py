@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Generator, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
-from typing import Any, BinaryIO, ClassVar, Literal
+from typing import Any, BinaryIO, ClassVar, Literal, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import requests
@@ -20,7 +20,7 @@ from connectors.base import (
     secret,
 )
 from connectors.http import HttpConnector, HttpSession, check_url
-from connectors.http_answers import RequestFailed, is_html, rows
+from connectors.http_answers import Page, RequestFailed, is_html, link_header, rows
 from connectors.http_auth import Bearer, HeaderKey, Token, basic, oauth_token
 
 ATTACHMENTS = "/api/now/attachment"
@@ -30,6 +30,7 @@ RECORDS_PER_PAGE = 10_000
 RECORDS_PER_LOOKUP = 150
 """Ids in one request: its address stays below 8 kB."""
 MOST_RECORDS_HELD = 100_000
+MOST_STEPS_BACK = 100
 
 NEWEST_FIRST = ("sys_updated_on", "sys_id")
 
@@ -49,6 +50,15 @@ REFUSED = {
 }
 
 Row = Mapping[str, Any]
+
+
+class Answered(NamedTuple):
+    """Rows of one answer, how many there are that match, among them those one may not see, and the
+    offset of what follows."""
+
+    rows: list[dict[str, Any]]
+    total: int
+    following: int
 
 
 class ServiceNow(HttpConnector):
@@ -119,14 +129,15 @@ class ServiceNow(HttpConnector):
             setting="instance_url",
             auth=self._credentials(),
             judge=self._judge,
+            judge_body=self._judge_body,
             **self.session_options(),
         )
 
     def _probe(self, http: HttpSession) -> str:
-        records, total = self._asked(http, self._table(), self.query or "", 1, sysparm_fields="sys_id")
+        records, total, _ = self._asked(http, self._table(), self.query or "", 1, sysparm_fields="sys_id")
         what = f"{total} records of {self.table_name}" + (" that match the query" if self.query else "")
         if total and not records:
-            records, _ = self._asked(http, self._table(), self.query or "", 200, sysparm_fields="sys_id")
+            records, *_ = self._asked(http, self._table(), self.query or "", 200, sysparm_fields="sys_id")
             if not records:
                 raise RequestFailed(
                     f"{http.system} holds {what}, but this account may not read them:"
@@ -135,9 +146,9 @@ class ServiceNow(HttpConnector):
                 )
         self._check_fields_of_query(http)
         conditions = f"table_name={self.table_name}^ORDERBYDESCsys_updated_on"
-        found, attachments = self._asked(http, ATTACHMENTS, conditions, 1)
+        found, attachments, _ = self._asked(http, ATTACHMENTS, conditions, 1)
         if attachments and not found:
-            found, _ = self._asked(http, ATTACHMENTS, conditions, 200)
+            found, *_ = self._asked(http, ATTACHMENTS, conditions, 200)
             if not found:
                 raise RequestFailed(
                     f"{http.system} holds attachments of {self.table_name}, but this account may not read them:"
@@ -248,6 +259,18 @@ class ServiceNow(HttpConnector):
             )
         return None
 
+    def _judge_body(self, body: Any) -> RequestFailed | None:
+        """A transaction that the instance cancels ends with status 200, the rows so far and an error:
+        https://support.servicenow.com/kb?id=kb_article_view&sysparm_article=KB1297438"""
+        if not isinstance(body, dict) or not ("error" in body or body.get("status") == "failure"):
+            return None
+        return RequestFailed(
+            f"ServiceNow ({urlsplit(self.instance_url).hostname}) broke off its answer, as it does with what"
+            " takes it too long: try again later, or have its transaction quota rules raised",
+            lasting=False,
+            again=True,
+        )
+
     # Queries.
 
     def _table(self) -> str:
@@ -265,12 +288,13 @@ class ServiceNow(HttpConnector):
         return conditions
 
     def _asked(
-        self, http: HttpSession, path: str, query: str, limit: int, **more: str
-    ) -> tuple[list[dict[str, Any]], int]:
-        """Rows of one answer, and how many there are that match, among them those one may not see."""
+        self, http: HttpSession, path: str, query: str, limit: int, offset: int = 0, **more: str
+    ) -> Answered:
         if path != ATTACHMENTS:
             more |= {"sysparm_exclude_reference_link": "true", "sysparm_display_value": "false"}
         params = {"sysparm_query": query, "sysparm_limit": str(limit), **more}
+        if offset:
+            params["sysparm_offset"] = str(offset)
         try:
             page = http.page("GET", path, params=params)
             found, headers = rows(page.body, "result"), page.headers
@@ -281,14 +305,19 @@ class ServiceNow(HttpConnector):
             found, headers = [], {"X-Total-Count": "0", **failure.headers}
         total = headers.get("X-Total-Count", "")
         if "sysparm_no_count" in params:
-            return found, len(found)
+            return Answered(found, len(found), limit)
         if not total.isdigit():
             raise RequestFailed(
                 f"{http.system} does not say how many rows there are (header X-Total-Count),"
                 " so a listing could end early unnoticed",
                 lasting=True,
             )
-        return found, int(total)
+        following = offset + limit
+        link = link_header(Page(None, headers, http.url(path))) or ""
+        named = re.search(r"sysparm_offset=(\d{1,12})", link)
+        if named and offset < int(named[1]) < following:  # the instance has a lower limit
+            following = int(named[1])
+        return Answered(found, int(total), following)
 
     def _pages(
         self,
@@ -302,22 +331,33 @@ class ServiceNow(HttpConnector):
         """All rows, in descending order, a page at a time, and how many match altogether at first.
 
         A page begins after the last row of the one before: rows that come and go meanwhile shift
-        nothing. The limit counts rows that one may not see, so a short or empty page is not the end:
+        nothing. The limit counts rows that one may not see, and the instance may have a lower one, so
+        a short or empty page is not the end:
         https://support.servicenow.com/kb?id=kb_article_view&sysparm_article=KB3047115.
         """
         sorting = "".join(f"^ORDERBYDESC{name}" for name in order)
         last: tuple[str, ...] | None = None
-        offset = 0
+        offset = matching = steps_back = 0
         while True:
             after = "" if last is None else _after(order, last)
-            found, total = self._asked(
+            found, total, following = self._asked(
                 http,
                 path,
                 (conditions + after + sorting).strip("^"),
                 limit,
-                sysparm_offset=str(offset),
+                offset,
                 **more,
             )
+            if offset and total < matching:
+                # Rows that one may not see are gone, and others have moved up into the pages gone past.
+                steps_back += 1
+                if steps_back > MOST_STEPS_BACK:
+                    raise ListingIncomplete(
+                        f"the listing broke off: too much is removed from {http.system} meanwhile"
+                    )
+                offset, matching = max(0, offset - (matching - total)), total
+                continue
+            matching = total
             for row in found:
                 key = _key(row, order)
                 if last is not None and key >= last:
@@ -326,9 +366,10 @@ class ServiceNow(HttpConnector):
                     )
                 last = key
             yield found, total
-            if offset + limit >= total:
+            # After some rows, the next page tells what is left beside those that one may not see.
+            if offset + len(found) >= total or (not found and following >= total):
                 return
-            offset = 0 if found else offset + limit
+            offset = 0 if found else following
 
     def _all_records(self, http: HttpSession, fewer_calls_than: float) -> dict[str, Row] | None:
         """Number and short description of all records that match the query, None where looking them
@@ -356,7 +397,7 @@ class ServiceNow(HttpConnector):
         for start in range(0, len(wanted), size):
             among = f"sys_idIN{','.join(wanted[start : start + size])}"
             query = "^NQ".join(f"{among}^{group}".strip("^") for group in groups)
-            found, _ = self._asked(
+            found, *_ = self._asked(
                 http,
                 self._table(),
                 query,
@@ -377,7 +418,7 @@ class ServiceNow(HttpConnector):
         }
         if not named:
             return
-        found, _ = self._asked(
+        found, *_ = self._asked(
             http, self._table(), "", 1, sysparm_fields=",".join(sorted(named)), sysparm_no_count="true"
         )
         unknown = sorted(named - set(found[0])) if found else []

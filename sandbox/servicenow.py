@@ -61,6 +61,8 @@ class SimulatedServiceNow(SimulatedSystem):
         self.basic_allowed = True
         self.no_rows_is_404 = False
         """As version 1 of the API has it."""
+        self.most_rows: int | None = None
+        """Of a page, where the instance takes less than it is asked for."""
         self.invalid_query_returns_no_rows = False
         """The property glide.invalid_query.returns_no_rows; False is ServiceNow's own default."""
         self._tokens: set[str] = set()
@@ -204,11 +206,9 @@ class SimulatedServiceNow(SimulatedSystem):
             answer.headers.pop("X-Total-Count", None)
         fields = [name for name in request.query.get("sysparm_fields", "").split(",") if name]
         if fields and answer.status == 200:
-            narrowed = [
-                {name: row[name] for name in fields if name in row}
-                for row in json.loads(answer.body)["result"]
-            ]
-            answer.body = json.dumps({"result": narrowed}).encode()
+            body = json.loads(answer.body)
+            body["result"] = [{name: row[name] for name in fields if name in row} for row in body["result"]]
+            answer.body = json.dumps(body).encode()
         return answer
 
     def _listing(self, request: Request, name: str, stored: Iterable[Row], default_limit: int) -> Answer:
@@ -219,6 +219,7 @@ class SimulatedServiceNow(SimulatedSystem):
             offset = int(request.query.get("sysparm_offset", 0))
         except ValueError:
             return self.problem(400, "Invalid pagination parameter")
+        limit = min(limit, self.most_rows or limit)
         found = _evaluated(
             request.query.get("sysparm_query", ""), list(stored), self.invalid_query_returns_no_rows
         )
@@ -235,6 +236,12 @@ class SimulatedServiceNow(SimulatedSystem):
             answer.headers |= headers
             return answer
         answer = Answer.json({"result": visible})
+        if self.misbehaves("cut_short", name):
+            # https://support.servicenow.com/kb?id=kb_article_view&sysparm_article=KB1297438
+            message = "Transaction cancelled: maximum execution time exceeded"
+            error = {"message": message, "detail": f"{message} Check logs for error trace"}
+            half = visible[: len(visible) // 2]
+            answer = Answer.json({"result": half, "error": error, "status": "failure"})
         answer.headers |= headers
         self._former[name] = answer
         return Answer(200, answer.body, dict(answer.headers))

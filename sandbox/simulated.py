@@ -64,6 +64,7 @@ Kind = Literal[
     "expire_tokens",  # all tokens that were given out, before it answers
     "thin_page",  # a page of a listing without rows, though more follow
     "repeat_token",  # a page of a listing leads to itself
+    "cut_short",  # a page of a listing with half of its rows, and status 200
 ]
 RetryAfter = Literal["none", "seconds", "date", "reset_epoch", "reset_iso"]
 
@@ -315,7 +316,7 @@ class SimulatedSystem:
             self._misbehaviours.clear()
 
     def misbehaves(self, kind: Kind, route: str) -> bool:
-        """Whether this answer should; for what only a handler can do (`thin_page`, `repeat_token`)."""
+        """Whether this answer should; for what only a handler can do (`thin_page`, `repeat_token`, `cut_short`)."""
         return self._due((kind,), route) is not None
 
     def forget_requests(self) -> None:

@@ -343,6 +343,46 @@ def test_pages_that_access_rules_have_emptied(instance: SimulatedServiceNow) -> 
     assert names(connect(instance)) == [f"{number}.txt" for number in reversed(range(9))]
 
 
+@pytest.mark.parametrize("most", [1, 2, 4])
+@pytest.mark.parametrize("hidden", [0, 3, 11, 19])
+def test_an_instance_that_sends_less_than_it_is_asked_for(
+    instance: SimulatedServiceNow, hidden: int, most: int
+) -> None:
+    documents = fill(instance, 20)
+    instance.most_rows = most
+    instance.hidden = {document.id for document in documents[20 - hidden :]}
+    listed = list(connect(instance).list_documents())
+    assert [one.filename for one in listed] == [f"{number}.txt" for number in reversed(range(20 - hidden))]
+    assert all(one.metadata["record"] for one in listed)
+
+
+def test_rows_one_may_not_see_that_go_meanwhile(instance: SimulatedServiceNow) -> None:
+    """Those behind them move up, past where the next page begins."""
+    documents = fill(instance, 20)
+    instance.hidden = {document.id for document in documents[8:]}
+
+    def remove() -> None:
+        for document in documents[16:]:
+            instance.remove(document.id)
+
+    instance.misbehave("change", route="attachments", spare=2, then=remove)
+    assert names(connect(instance)) == [f"{number}.txt" for number in reversed(range(8))]
+
+
+def test_an_instance_that_removes_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Draining(SimulatedServiceNow):
+        @route("GET", "/api/now/attachment")
+        def attachments(self, request: Request) -> Answer:
+            self.remove(next(iter(self.documents)))
+            return super().attachments(request)
+
+    monkeypatch.setattr(servicenow, "MOST_STEPS_BACK", 3)
+    with Draining() as draining:
+        draining.hidden = {document.id for document in fill(draining, 20)}
+        with pytest.raises(ListingIncomplete, match="too much is removed"):
+            names(connect(draining), Window(NOON))
+
+
 @pytest.mark.parametrize("hidden", [0, 11, 19])
 def test_the_first_version_of_the_api_says_404_for_no_rows(
     instance: SimulatedServiceNow, hidden: int
@@ -593,6 +633,7 @@ RECOVERABLE: list[tuple[str, dict[str, Any]]] = [
     ("reset", {"at_byte": 3}),
     ("truncate", {"times": 2}),
     ("expire_tokens", {}),
+    ("cut_short", {"times": 2}),
 ]
 
 
@@ -624,6 +665,7 @@ def test_trouble_that_passes_is_not_noticed(
         ("reset", {"times": 99}),
         ("repeat_token", {}),
         ("throttle", {"seconds": 100_000}),
+        ("cut_short", {"times": 99}),
     ],
 )
 def test_a_listing_that_breaks_off_says_so(
@@ -648,12 +690,15 @@ def test_a_page_without_rows_is_gone_past(instance: SimulatedServiceNow) -> None
     assert names(connect(instance)) == [f"{n}.txt" for n in reversed(range(20)) if n not in range(10, 15)]
 
 
+@pytest.mark.parametrize("how", [{"kind": "fail", "status": 502}, {"kind": "cut_short"}])
 @pytest.mark.parametrize("route_name", ["attachments", "table"])
-def test_records_that_cannot_be_looked_up(instance: SimulatedServiceNow, route_name: str) -> None:
+def test_records_that_cannot_be_looked_up(
+    instance: SimulatedServiceNow, route_name: str, how: dict[str, Any]
+) -> None:
     fill(instance, 12)
-    instance.misbehave("fail", route=route_name, times=99, status=502)
+    instance.misbehave(route=route_name, times=99, **how)
     with pytest.raises(ListingIncomplete):
-        names(connect(instance))
+        names(connect(instance, query="numberISNOTEMPTY"))
 
 
 @pytest.mark.parametrize(
