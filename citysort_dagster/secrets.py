@@ -8,6 +8,7 @@ message holds a value.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Collection, Mapping
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
 
 KEY_FILE = "secret.key"
 HOW_TO_STORE = "citysort sources set-secret"
+_PORTABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
 class SecretUnavailable(Exception):
-    """A secret cannot be had; one sentence that names the setting and the variable, never a value."""
+    """A secret cannot be had; one sentence that names the setting, never a value."""
 
 
 def is_stored(value: Any) -> bool:
@@ -37,6 +39,15 @@ def is_stored(value: Any) -> bool:
 def variable(value: Any) -> str | None:
     """The name of the environment variable that `{"env": NAME}` refers to; None for any other value."""
     return _single(value, "env")
+
+
+def may_name_a_variable(name: str) -> bool:
+    """Whether a secret may be referred to by this name: capital letters, digits and _, as POSIX has it
+    (https://pubs.opengroup.org/onlinepubs/9799919799/basedefs/V1_chap08.html).
+
+    Names are shown, and whoever mistakes the place for that of the secret itself is told so by this.
+    """
+    return _PORTABLE.fullmatch(name) is not None
 
 
 def _single(value: Any, key: str) -> str | None:
@@ -75,7 +86,8 @@ def resolve(config: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
         if referred is not None:
             found = os.environ.get(referred)
             if not found:
-                raise SecretUnavailable(f"setting {name}: the environment variable {referred} is not set")
+                # Not by name: it may be the secret itself, and this is kept in event logs.
+                raise SecretUnavailable(f"setting {name}: the environment variable that it names is not set")
             resolved[name] = found
         elif is_stored(value):
             try:
@@ -95,7 +107,9 @@ def redact(config: Mapping[str, Any], secrets: Collection[str] = ()) -> dict[str
     """The configuration for display: references as they are, encrypted values as `(set)`, and the
     same for whatever else stands in a setting named in `secrets`."""
     return {
-        name: "(set)" if is_stored(value) or (name in secrets and variable(value) is None) else value
+        name: "(set)"
+        if is_stored(value) or (name in secrets and not may_name_a_variable(variable(value) or ""))
+        else value
         for name, value in config.items()
     }
 

@@ -277,7 +277,13 @@ class _Reader:
     def _value(self, where: tuple[str | int, ...], key: str, value: Any, is_secret: bool) -> None:
         name = secrets.variable(value)
         if name is not None:
-            if not _VARIABLE.fullmatch(name):
+            if is_secret and not secrets.may_name_a_variable(name):
+                self.report(
+                    where,
+                    f"{key}: what follows `env:` must be the name of an environment variable, in capital letters,"
+                    " digits and _, and never the secret itself",
+                )
+            elif not _VARIABLE.fullmatch(name):
                 self.report(where, f"{key}: what follows `env:` must be the name of an environment variable")
         elif is_secret:
             if value is not None:

@@ -93,7 +93,7 @@ def test_a_source_that_cannot_be_asked_is_told(
 ) -> None:
     assert launch.import_source(SOURCE).failure is None
     monkeypatch.delenv("ARCHIVE_PASSWORD")
-    assert "the environment variable ARCHIVE_PASSWORD is not set" in str(ask(installation).skip_reason)
+    assert "the environment variable that it names is not set" in str(ask(installation).skip_reason)
 
 
 def test_freshness_is_told_when_it_changes(installation: Installation) -> None:

@@ -116,7 +116,7 @@ def test_references_and_stored_values_are_resolved(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("value", [None, ""])
-def test_an_unset_variable_is_named_with_its_setting(
+def test_the_setting_of_an_unset_variable_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str | None
 ) -> None:
     monkeypatch.delenv("TOWN_PASSWORD", raising=False)
@@ -124,7 +124,7 @@ def test_an_unset_variable_is_named_with_its_setting(
         monkeypatch.setenv("TOWN_PASSWORD", value)
     with pytest.raises(SecretUnavailable) as raised:
         secrets.resolve({"password": {"env": "TOWN_PASSWORD"}}, settings(tmp_path))
-    assert str(raised.value) == "setting password: the environment variable TOWN_PASSWORD is not set"
+    assert str(raised.value) == "setting password: the environment variable that it names is not set"
 
 
 @pytest.mark.parametrize(
@@ -147,8 +147,15 @@ def test_every_connector_tells_its_secrets() -> None:
 
 
 def test_redacted_settings_show_names_of_variables_only(tmp_path: Path) -> None:
-    config = {"a": {"env": "NAME"}, "b": secrets.encrypt(VALUE, settings(tmp_path)), "c": VALUE, "d": 3}
-    assert secrets.redact(config, {"a", "c"}) == {"a": {"env": "NAME"}, "b": "(set)", "c": "(set)", "d": 3}
+    config = {
+        "a": {"env": "NAME"},
+        "b": secrets.encrypt(VALUE, settings(tmp_path)),
+        "c": VALUE,
+        "d": 3,
+        "e": {"env": "not-a-Name"},
+    }
+    redacted = {"a": {"env": "NAME"}, "b": "(set)", "c": "(set)", "d": 3, "e": "(set)"}
+    assert secrets.redact(config, {"a", "c", "e"}) == redacted
 
 
 def test_a_folder_that_cannot_take_the_key_gives_a_sentence(tmp_path: Path) -> None:

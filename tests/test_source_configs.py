@@ -161,6 +161,7 @@ def changed_line(text: str, old: str, new: str) -> str:
         ("bucket_name: permits", "bucket_name: {env: A-B}", 5, "the name of an environment variable"),
         ("{env: PERMITS_SECRET}", CANARY, 7, "secret_access_key is a secret and must not stand in this file"),
         ("{env: PERMITS_SECRET}", f"{{env: '{CANARY}!'}}", 7, "the name of an environment variable"),
+        ("{env: PERMITS_SECRET}", f"{{env: {CANARY.replace('-', '')}}}", 7, "never the secret itself"),
         ("{env: PERMITS_SECRET}", f"{{encrypted: {CANARY}}}", 7, "write {env: NAME}"),
         ("{env: PERMITS_SECRET}", f"[{CANARY}]", 7, "write {env: NAME}"),
         ("{env: PERMITS_SECRET}", f"*{CANARY}", 7, "found undefined alias"),
@@ -444,7 +445,7 @@ def test_a_source_whose_secret_is_missing_says_so(
     monkeypatch.delenv("PERMITS_SECRET", raising=False)
     applied(file, database, S3)
     with pytest.raises(
-        ConfigurationError, match=r"source permits: setting secret_access_key: .* PERMITS_SECRET"
+        ConfigurationError, match=r"source permits: setting secret_access_key: .* that it names is not set"
     ):
         connector_for(known_source(database, "permits"), Settings(data_dir=tmp_path))
 

@@ -139,7 +139,7 @@ def test_testing_a_source(citysort: Command, sources: Path, monkeypatch: pytest.
 
     monkeypatch.delenv("COURTS_PASSWORD")
     without = citysort("sources", "test", "courts")
-    assert (without.code, "COURTS_PASSWORD is not set" in without.out) == (1, True)
+    assert (without.code, "the environment variable that it names is not set" in without.out) == (1, True)
     assert citysort("sources", "test", "court").code == 2
 
 

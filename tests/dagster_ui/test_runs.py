@@ -118,7 +118,7 @@ def test_limit_and_reimport(city: Busy, sources: Sources) -> None:
         ),
         (
             "misconfigured",
-            "Source misconfigured: setting password: the environment variable NEVER_SET is not set.",
+            "Source misconfigured: setting password: the environment variable that it names is not set.",
         ),
         ("unknown partition", "Source permits: there is no partition 2025-03-02; the monthly partitions run"),
     ],

@@ -74,7 +74,7 @@ def test_failures_are_told(city: Busy, failures_told: Webhook) -> None:
     )
     assert told["path"] == f"/hooks/{failures_told.token}"
     assert told["source"] == "misconfigured" and told["partitions"] == "2025-01-01"
-    assert "the environment variable NEVER_SET is not set" in told["reason"]
+    assert "the environment variable that it names is not set" in told["reason"]
     (event,) = wait_for("the audit event", lambda: city.rows(AuditEvent, where=[AuditEvent.run_id == run_id]))
     assert event.event == "run failed" and event.source == "misconfigured"
     assert event.details["webhook"] == "answered 204" and event.details["reason"] == told["reason"]
