@@ -13,17 +13,26 @@ import sqlalchemy as sa
 from psycopg.types.datetime import DateLoader, TimestampLoader, TimestamptzLoader
 from pydantic import Field
 
-from connectors.base import secret
+from connectors.base import ConfigurationError, secret
 from connectors.sql import Column, HostName, Plan, SQLConnector, Trouble
 
 # Type numbers of pg_type.dat, https://github.com/postgres/postgres/blob/master/src/include/catalog/pg_type.dat.
 _BYTEA, _DATE, _TIMESTAMP, _TIMESTAMPTZ = 17, 1082, 1114, 1184
 _BOOL, _INT8, _INT2, _INT4, _TEXT, _BPCHAR, _VARCHAR, _UUID = 16, 20, 21, 23, 25, 1042, 1043, 2950
+_OID = 26
 _SAME_IN_BINARY = frozenset(
     (_BOOL, _BYTEA, _INT8, _INT2, _INT4, _TEXT, _BPCHAR, _VARCHAR, _DATE, _TIMESTAMP, _TIMESTAMPTZ, _UUID)
 )
 """Types whose values psycopg makes the same of, whether they come as text or in binary."""
-_HARMLESS = {"random", "random_normal", "clock_timestamp", "timeofday", "gen_random_uuid", "uuid_generate_v4"}
+_HARMLESS = {
+    "random",
+    "random_normal",
+    "clock_timestamp",
+    "timeofday",
+    "gen_random_uuid",
+    "uuid_generate_v4",
+    "lo_get",
+}
 
 
 class PostgreSQL(SQLConnector):
@@ -78,6 +87,11 @@ class PostgreSQL(SQLConnector):
 
     def _make_plan(self, types: Mapping[str, Any]) -> Plan:
         plan = super()._make_plan(types)
+        if self.content_column and self._column(types, "content_column").type == _OID:
+            raise ConfigurationError(
+                f"{self._system()}: {self.content_column} (setting content_column) holds the numbers of large"
+                f" objects, not their content: select lo_get({self.content_column}) in the query instead"
+            )
         if not set(types.values()) <= _SAME_IN_BINARY:
             return plan
         # As text, bytes are written in hexadecimal digits and read back, which takes longer than all else.

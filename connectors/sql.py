@@ -622,7 +622,9 @@ def _version(row: _Row, modified_at: datetime | None, file: os.stat_result | Non
     if modified_at is not None:
         return f"{modified_at.isoformat()}-{row.size}"
     if row.digest is None and row.size is not None:
-        raise DownloadFailed("the row has neither a version nor a date, and the database made no digest of it")
+        raise DownloadFailed(
+            "the row has neither a version nor a date, and the database made no digest of it"
+        )
     return as_text(row.digest) or "no content"
 
 

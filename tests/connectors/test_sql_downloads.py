@@ -84,6 +84,20 @@ def test_text_of_another_encoding_arrives_as_utf8(mysql: Database, sqlite: Datab
         assert fetched(connector, document) == "Straße".encode()
 
 
+def test_large_objects_are_read_by_lo_get_and_their_numbers_are_no_content(postgresql: Database) -> None:
+    content = random.Random(1).randbytes(PIECE + 1)  # noqa: S311
+    postgresql.create(content="bytes")
+    postgresql.insert((1, "plan.tif", MODIFIED, content))
+    postgresql.execute("ALTER TABLE documents ALTER content TYPE oid USING lo_from_bytea(0, content)")
+    numbers = postgresql.connector()
+    with pytest.raises(ConfigurationError, match=r"select lo_get\(content\) in the query instead"):
+        listed(numbers)
+    assert not numbers.test_connection().ok
+    connector = postgresql.connector("SELECT id, name, modified, lo_get(content) AS content FROM documents")
+    document = listed(connector)["1"]
+    assert fetched(connector, document) == content
+
+
 def test_threads_download_at_once(database: Database) -> None:
     database.create()
     contents = {str(number): b"%d" % number * 5_000 for number in range(60)}

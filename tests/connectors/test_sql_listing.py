@@ -362,7 +362,8 @@ def test_a_change_is_seen_where_date_and_version_are_blank_text(
 ) -> None:
     database.create(content="text", modified="name")
     database.insert((1, "a", blank, "one"), (2, "a", None, "one"), (3, "a", "2026-01-15", "one"))
-    connector = database.connector(**{"modified_column": None, column: "modified"})
+    columns: dict[str, Any] = {"modified_column": None, column: "modified"}
+    connector = database.connector(**columns)
     now = Window(datetime.now(UTC) - timedelta(hours=1), None)
     before = listed(connector)
     assert {document.not_imported for document in before.values()} == {None}
