@@ -183,15 +183,18 @@ class MySQL(SQLConnector):
         is_moment = type_ is not None and type_.code == FIELD_TYPE.TIMESTAMP
         return timezone.utc if is_moment else super()._zone(type_)
 
+    def _is_time(self, type_: Any) -> bool:
+        return type_.code in (FIELD_TYPE.TIMESTAMP, FIELD_TYPE.DATETIME, FIELD_TYPE.DATE)
+
     def _modified_between(
         self, modified: Column, start: datetime | None, end: datetime | None, undated: bool
     ) -> sa.ColumnElement[bool] | None:
+        if not self._is_time(modified.type):
+            return None
         if modified.type.code == FIELD_TYPE.TIMESTAMP:
             start, end = start and start.replace(tzinfo=None), end and end.replace(tzinfo=None)
-        elif modified.type.code in (FIELD_TYPE.DATETIME, FIELD_TYPE.DATE):
-            start, end = self._local_bounds(start, end)
         else:
-            return None
+            start, end = self._local_bounds(start, end)
         inside = sa.and_(
             sa.true() if start is None else modified.value >= sa.bindparam("start", start),
             sa.true() if end is None else modified.value < sa.bindparam("end", end),

@@ -153,16 +153,19 @@ class PostgreSQL(SQLConnector):
     def _newest_first(self, modified: sa.ColumnElement[Any]) -> Sequence[sa.ColumnElement[Any]]:
         return [modified.desc()]  # rows without a date come first by default
 
+    def _is_time(self, type_: Any) -> bool:
+        return type_ in (_DATE, _TIMESTAMP, _TIMESTAMPTZ)
+
     def _modified_between(
         self, modified: Column, start: datetime | None, end: datetime | None, undated: bool
     ) -> sa.ColumnElement[bool] | None:
+        if not self._is_time(modified.type):
+            return None
         if modified.type == _TIMESTAMPTZ:
             bound: sa.types.TypeEngine[Any] = sa.DateTime(timezone=True)
-        elif modified.type in (_TIMESTAMP, _DATE):
+        else:
             bound = sa.DateTime()
             start, end = self._local_bounds(start, end)
-        else:
-            return None
         inside = sa.and_(
             sa.true() if start is None else modified.value >= sa.bindparam("start", start, bound),
             sa.true() if end is None else modified.value < sa.bindparam("end", end, bound),

@@ -97,6 +97,8 @@ class Plan:
     address: str
     id: Column
     modified: Column | None
+    by_time: bool
+    """The database sorts and compares the column with the date as times."""
     zone: tzinfo
     duplicates: sa.Select[Any]
     listing: sa.Select[Any]
@@ -184,8 +186,8 @@ class SQLConnector(Connector):
 
     @property
     def newest_first(self) -> bool:  # type: ignore[override]  # here it depends on the settings
-        """Rows are sorted when there is a column to sort by."""
-        return self.modified_column is not None
+        """Known once the listing has begun: text may be a date, but is sorted as text."""
+        return self._prepared is not None and self._prepared.by_time
 
     # What differs between databases.
 
@@ -216,6 +218,10 @@ class SQLConnector(Connector):
     @abstractmethod
     def _id_values(self, external_id: str, type_: Any) -> list[Any]:
         """What to look for in an id column of this type, to find every id that has this text."""
+
+    @abstractmethod
+    def _is_time(self, type_: Any) -> bool:
+        """Whether a column of this type holds nothing but dates or times, which the database sorts as such."""
 
     @abstractmethod
     def _modified_between(
@@ -287,7 +293,7 @@ class SQLConnector(Connector):
         return ConnectionStatus(True, f"{self._system()} answers; the first document is {found.filename!r}")
 
     def list_documents(self, window: Window | None = None) -> Iterator[ExternalDocument]:
-        """Every row whose date is in the window, newest first if there is a `modified_column`.
+        """Every row whose date is in the window, newest first as far as the database can sort by it.
 
         Without one, documents have no date, or that of their file. Rows without an id or with one
         that stands twice in the query's whole result, with a date that is none, or with a file that
@@ -444,6 +450,7 @@ class SQLConnector(Connector):
             address=self._address(),
             id=id_,
             modified=modified,
+            by_time=modified is not None and self._is_time(modified.type),
             zone=self._zone(modified.type if modified is not None else None),
             duplicates=self._wrapped(same_id, count)
             .where(id_.value.is_not(None))

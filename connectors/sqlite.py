@@ -96,6 +96,9 @@ class SQLite(SQLConnector):
     def _newest_first(self, modified: sa.ColumnElement[Any]) -> Sequence[sa.ColumnElement[Any]]:
         return super()._newest_first(_day(modified))
 
+    def _is_time(self, type_: Any) -> bool:
+        return False  # a column holds values of any type, and forms of dates that SQLite does not read
+
     def _modified_between(
         self, modified: Column, start: datetime | None, end: datetime | None, undated: bool
     ) -> sa.ColumnElement[bool] | None:

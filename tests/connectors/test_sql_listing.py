@@ -204,8 +204,17 @@ def test_newest_first_and_rows_without_a_date_before_all(database: Database) -> 
         (5, "e", local(1, 7), b""),
     )
     connector = database.connector()
-    assert (connector.newest_first, connector.windowed) == (True, True)
+    assert (connector.newest_first, connector.windowed) == (False, True)
     assert list(listed(connector)) == ["2", "5", "4", "3", "1"]
+    assert connector.newest_first == (database.kind != "sqlite")
+
+
+def test_dates_in_text_are_not_promised_newest_first(database: Database) -> None:
+    database.create(modified="name")
+    database.insert((1, "a", "2026-05-31T20:00:00-05:00", b""), (2, "b", "2026-06-01T05:00:00+09:00", b""))
+    connector = database.connector()
+    assert len(listed(connector)) == 2
+    assert not connector.newest_first
 
 
 @pytest.mark.parametrize("column", ["local", "moment"])
