@@ -19,6 +19,8 @@ from connectors.sql import Column, SQLConnector, Trouble
 
 _UNIX_EPOCH = 2440587.5
 """1970-01-01 as a Julian day."""
+_YEAR_1, _YEAR_10000 = 1721425.5, 5373484.5
+"""The first days before and after which there is no date."""
 
 
 class SQLite(SQLConnector):
@@ -108,9 +110,11 @@ class SQLite(SQLConnector):
             sa.true() if start is None else day >= _julian_day(start) - 1,
             sa.true() if end is None else day < _julian_day(end) + 1,
         )
-        # Some dates that we can read are beyond SQLite.
-        unclear = sa.and_(day.is_(None), modified.value.op("GLOB")("[0-9][0-9][0-9][0-9]-[0-9][0-9]-*"))
-        return sa.or_(inside, day.is_(None) if undated else unclear)
+        # Some dates that we can read are beyond SQLite, and it reads some that are beyond us.
+        text = sa.func.trim(modified.value)
+        unread = sa.and_(day.is_(None), text.op("GLOB")("[0-9][0-9][0-9][0-9]-[0-9][0-9]-*"))
+        no_date = sa.or_(day < _YEAR_1, day >= _YEAR_10000)
+        return sa.or_(inside, no_date, day.is_(None) if undated else unread)
 
     def _trouble(self, error: BaseException) -> Trouble:
         """By what https://www.sqlite.org/rescode.html says; Python 3.10 gives the text only."""
@@ -173,7 +177,7 @@ def _day(modified: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     """A date as a Julian day (https://www.sqlite.org/lang_datefunc.html), NULL where it is none."""
     kind = sa.func.typeof(modified)
     return sa.case(
-        (kind == "text", sa.func.julianday(modified)),
+        (kind == "text", sa.func.julianday(sa.func.trim(modified))),
         (kind.in_(["integer", "real"]), modified / 86400.0 + _UNIX_EPOCH),
         else_=sa.null(),
     )

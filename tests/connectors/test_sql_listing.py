@@ -311,6 +311,9 @@ def test_dates_in_all_the_forms_that_sqlite_files_hold(sqlite: Database) -> None
         6: 1768478400,
         7: 1768478400.0,
         8: "2026-01-15T130000+0100",
+        10: " 2026-01-15 12:00:00",
+        11: "2026-01-15T12:00:00Z  ",
+        12: "  2026-01-15T130000+0100 ",
     }
     sqlite.create(modified="")
     sqlite.insert(*((number, "x", form, b"") for number, form in forms.items()), (9, "x", "2026-01-16", b""))
@@ -328,8 +331,19 @@ def test_a_date_that_is_none_fails_its_row_only(sqlite: Database) -> None:
     found = listed(sqlite.connector(), ALL_TIME)
     assert found["1"].not_imported == NotImported("modified: 'last Tuesday' is not a date")
     assert found["2"].not_imported is None
-    assert "3" not in found or found["3"].not_imported is not None
-    assert listed(sqlite.connector())["3"].not_imported == NotImported("modified: '1e+20' is not a date")
+    assert found["3"].not_imported == NotImported("modified: '1e+20' is not a date")
+
+
+def test_numbers_that_are_no_date_are_told_in_every_window(sqlite: Database) -> None:
+    milliseconds = 1_768_478_400_000
+    sqlite.create(modified="")
+    sqlite.insert((1, "a", milliseconds, b""), (2, "b", -1e20, b""), (3, "c", 253_402_300_799, b""))
+    for window in (Window(day(1), day(31)), Window(None, day(1)), Window(day(1), None)):
+        found = listed(sqlite.connector(), window)
+        assert found["1"].not_imported == NotImported(f"modified: '{milliseconds}' is not a date")
+        assert found["2"].not_imported == NotImported("modified: '-1e+20' is not a date")
+        assert ("3" in found) == (window.end is None)
+    assert listed(sqlite.connector())["3"].not_imported is None
 
 
 def test_an_infinite_date_fails_its_row_only(postgresql: Database) -> None:
