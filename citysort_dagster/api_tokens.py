@@ -69,7 +69,7 @@ def create(database: Database, name: str, role: str, actor: str) -> str:
             " and begins with a letter or digit"
         )
     if role not in ROLES:
-        raise TokenError(f"there is no role {role!r}; there are: {', '.join(ROLES)}")
+        raise TokenError(f"there is no such role; there are: {', '.join(ROLES)}")
     token = f"citysort_{secrets.token_urlsafe(32)}"
 
     def work(connection: sa.Connection) -> None:
@@ -95,7 +95,8 @@ def revoke(database: Database, name: str, actor: str) -> None:
     def work(connection: sa.Connection) -> None:
         row = connection.execute(sa.select(*_COLUMNS).where(ApiToken.name == name)).first()
         if row is None:
-            raise TokenError(f"there is no token {name!r}; `citysort token list` shows those there are")
+            # Not quoted: some give the token itself here.
+            raise TokenError("there is no token of that name; `citysort token list` shows those there are")
         if row.revoked_at is None:
             connection.execute(sa.update(ApiToken).where(ApiToken.id == row.id).values(revoked_at=now()))
             audit(connection, [{"event": "token revoked", "details": {"token": name}}], actor)

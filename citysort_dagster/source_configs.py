@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import sqlalchemy as sa
 
 from citysort_dagster import secrets
+from citysort_dagster.quoting import quoted
 from citysort_dagster.settings import Settings
 from citysort_dagster.sources_file import Problem, SourceEntry, SourcesInvalid, read_sources
 from citysort_dagster.store.database import Database
@@ -166,6 +167,19 @@ def set_enabled(database: Database, name: str, enabled: bool, actor: str = COMMA
     )
 
 
+def check_secret(source: SourceConfig, setting: str) -> None:
+    """Raises SourceUnchangeable when the connector of the source has no such secret setting."""
+    from connectors.registry import connector_class
+
+    known = secrets.secret_fields(connector_class(source.connector_type))
+    if setting not in known:
+        # Not quoted: some give the secret itself here.
+        there_are = ", ".join(sorted(known)) or "none"
+        raise SourceUnchangeable(
+            f"that is not a secret setting of {source.name}; its secret settings are: {there_are}"
+        )
+
+
 def set_secret(
     database: Database, settings: Settings, name: str, setting: str, value: str, actor: str = COMMAND_LINE
 ) -> None:
@@ -174,13 +188,7 @@ def set_secret(
     Raises UnknownSource, SourceUnchangeable when its connector has no such secret,
     SecretUnavailable when the key cannot be used, DatabaseError.
     """
-    from connectors.registry import connector_class
-
-    known = secrets.secret_fields(connector_class(known_source(database, name).connector_type))
-    if setting not in known:
-        raise SourceUnchangeable(
-            f"{setting!r} is not a secret of source {name}; its secrets are: {', '.join(sorted(known)) or 'none'}"
-        )
+    check_secret(known_source(database, name), setting)
     stored = secrets.encrypt(value, settings)
 
     def work(connection: sa.Connection) -> None:
@@ -291,7 +299,7 @@ def _unknown(connection: sa.Connection, name: str) -> UnknownSource:
         if names
         else "none is configured yet, see `citysort sources apply`"
     )
-    return UnknownSource(f"there is no source {name!r}; {hint}")
+    return UnknownSource(f"there is no source {quoted(name)}; {hint}")
 
 
 def _connector_fault(

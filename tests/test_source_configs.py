@@ -363,7 +363,7 @@ def test_a_source_may_wait_for_its_secret_to_be_stored(
 
 def test_only_secret_settings_take_secrets(file: Path, database: Database, tmp_path: Path) -> None:
     applied(file, database, PG)
-    with pytest.raises(SourceUnchangeable, match="its secrets are: password"):
+    with pytest.raises(SourceUnchangeable, match="its secret settings are: password"):
         set_secret(database, Settings(data_dir=tmp_path), "courts", "host", "x")
     with pytest.raises(UnknownSource):
         set_secret(database, Settings(data_dir=tmp_path), "court", "password", "x")

@@ -8,6 +8,7 @@ Commands import what they need when they run, so that the quick ones stay quick.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = app(given or ["--help"], prog_name="citysort", standalone_mode=False)
         sys.stdout.flush()
     except typer.TyperException as error:
-        say(f"citysort: {error.format_message()}")
+        say(f"citysort: {_wrong_use(error)}")
         return USAGE
     except _expected_errors() as error:
         for sentence in str(error).splitlines():
@@ -88,6 +89,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"citysort: {unexpected(error)}; this is a defect of CitySort, please report it")
         return USAGE
     return code if isinstance(code, int) else 0
+
+
+def _wrong_use(error: typer.TyperException) -> str:
+    """What is wrong with the arguments, without quoting what may be a secret given as one."""
+    told = error.format_message()
+    if "unexpected extra argument" in told:
+        return "Got more arguments than this command takes."
+    unknown = re.match(r"No such (option|command)\W*(.*)", told)
+    if unknown and not re.match(r"[a-z]{1,20}(-[a-z]{1,20})?\b(?![-\w])", unknown[2]):
+        return f"No such {unknown[1]}."
+    return told
 
 
 def _expected_errors() -> tuple[type[Exception], ...]:

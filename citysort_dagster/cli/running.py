@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from typing import Annotated
 
 import typer
@@ -9,7 +11,22 @@ import typer
 from citysort_dagster.cli.terminal import say
 from citysort_dagster.settings import load_settings
 
-Host = Annotated[str, typer.Option(help="The address to serve the UI on.")]
+
+def bare_host(host: str) -> str:
+    """The host if it is a bare name or address: messages name it, and anything more may hold a password."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        if not re.fullmatch(r"[\w.-]+", host):
+            raise typer.BadParameter("it must be a bare name or address") from None
+    return host
+
+
+def _bare_hosts(hosts: list[str] | None) -> list[str]:
+    return [bare_host(host) for host in hosts or []]
+
+
+Host = Annotated[str, typer.Option(callback=bare_host, help="The address to serve the UI on.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="The port to serve the UI on.")]
 
 
@@ -22,11 +39,15 @@ ConsolePort = Annotated[
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="The address to serve on.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(callback=bare_host, help="The address to serve on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to serve on.")] = 8000,
     names: Annotated[
         list[str] | None,
-        typer.Option("--name", help="A host name that it is reached by, through a reverse proxy say."),
+        typer.Option(
+            "--name",
+            callback=_bare_hosts,
+            help="A host name that it is reached by, through a reverse proxy say.",
+        ),
     ] = None,
 ) -> None:
     """Serve the console and the HTTP API until Ctrl-C."""

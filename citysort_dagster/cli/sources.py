@@ -24,6 +24,7 @@ from citysort_dagster.reload import reload_definitions
 from citysort_dagster.source_configs import (
     SourceConfig,
     apply,
+    check_secret,
     known_source,
     load_sources,
     remove_source,
@@ -174,7 +175,7 @@ def store_secret(
             " or read from standard input"
         )
     with open_installation() as installation:
-        known_source(installation.database, name)
+        check_secret(known_source(installation.database, name), setting)
         if sys.stdin.isatty():
             value = str(typer.prompt(f"{setting} of {name}", hide_input=True, err=True))
         else:
