@@ -27,7 +27,7 @@ from connectors.http import HttpConnector, HttpSession, check_url
 from connectors.http_answers import Page, RequestFailed, json_of, link_in, rows
 from connectors.http_auth import Bearer
 from connectors.quickxorhash import QuickXorHash
-from connectors.sharepoint_files import REWRITTEN, WEB_PAGES, ending, named, utc
+from connectors.sharepoint_files import REWRITTEN, ending, named, utc
 from connectors.sharepoint_login import Login, credential_of
 from connectors.sharepoint_rest import OwnApi
 
@@ -242,17 +242,16 @@ class SharePoint(HttpConnector):
             return own.download(http, document, into)
         drive, _, item = document.external_id.partition("/")
         path = Library(drive, "", "").path(item)
-        html = ending(document.filename) in WEB_PAGES
         digested = _Digested(into)
         try:
-            download = http.download(f"{path}/content", digested, html=html)  # type: ignore[arg-type]
+            download = http.download(f"{path}/content", digested)  # type: ignore[arg-type]
         except RequestFailed as failure:
             if _code(failure.body) == "malwareDetected":
                 raise DownloadRefused("SharePoint has found malware in it") from None
             if digested.begun or failure.status not in (401, 403, 404, 410):
                 raise
             # The address that Graph leads to lives for minutes, and may have ended on the way.
-            download = http.download(f"{path}/content", digested, html=html)  # type: ignore[arg-type]
+            download = http.download(f"{path}/content", digested)  # type: ignore[arg-type]
         stated = document.metadata.get("quick_xor_hash")
         if stated == digested.hash.base64():
             return download

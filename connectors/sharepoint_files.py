@@ -18,9 +18,6 @@ REWRITTEN = frozenset(
 """SharePoint writes the columns of the library into these, so their size and hash may be those of other
 bytes than it sends. https://github.com/OneDrive/onedrive-api-docs/issues/1066"""
 
-WEB_PAGES = frozenset({"htm", "html", "aspx"})
-"""Files that are web pages themselves, so that one in their place is no login page."""
-
 
 class NamedLibrary(Protocol):
     """A document library: the title that people see, and its name in addresses."""

@@ -19,7 +19,7 @@ from requests.auth import AuthBase
 from connectors.base import Download, DownloadFailed, ExternalDocument, NotImported, Window
 from connectors.http import HttpSession
 from connectors.http_answers import RequestFailed, json_of, link_in, rows
-from connectors.sharepoint_files import REWRITTEN, WEB_PAGES, ending, named, utc
+from connectors.sharepoint_files import REWRITTEN, ending, named, utc
 
 ITEMS_PER_PAGE = 2_000
 """What Microsoft advises.
@@ -118,8 +118,7 @@ class OwnApi(NamedTuple):
         https://github.com/SharePoint/sp-dev-docs/issues/5247
         """
         file = f"/GetFileById('{document.external_id}')"
-        html = ending(document.filename) in WEB_PAGES
-        download = http.download(f"{file}/$value", into, html=html)
+        download = http.download(f"{file}/$value", into)
         if _version(http.json("GET", _asked(file, {"$select": ",".join(VERSION)}))) != document.version:
             raise DownloadFailed("changed since it was listed")
         return download

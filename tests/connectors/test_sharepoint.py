@@ -808,6 +808,18 @@ def test_html_documents_are_no_login_pages(site: SimulatedSharePoint) -> None:
     assert content(connector, listed) == b"<!doctype html>"
 
 
+@pytest.mark.parametrize("name", ["notice.html", "notice.htm", "Home.aspx", "permit.pdf"])
+@pytest.mark.parametrize("route_name", ["content", "media"])
+def test_login_pages_are_no_html_documents(site: SimulatedSharePoint, route_name: str, name: str) -> None:
+    site.add(name, b"<p>The hearing is on Monday</p>")
+    connector = connect(site)
+    (listed,) = connector.list_documents()
+    site.misbehave("login_page", route=route_name)
+    with pytest.raises(DownloadFailed, match="login page"):
+        content(connector, listed)
+    assert content(connector, listed) == b"<p>The hearing is on Monday</p>"
+
+
 def test_a_document_that_is_gone_fails_alone(site: SimulatedSharePoint) -> None:
     documents = fill(site, 2)
     connector = connect(site)

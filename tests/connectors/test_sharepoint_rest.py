@@ -446,6 +446,17 @@ def test_names_from_hell(site: SimulatedSharePointApi) -> None:
     assert [content(connector, document).decode() for document in listed] == HELL[:-1]
 
 
+@pytest.mark.parametrize("name", ["notice.html", "Home.aspx"])
+def test_login_pages_are_no_html_documents(site: SimulatedSharePointApi, name: str) -> None:
+    site.add(name, b"<p>The hearing is on Monday</p>")
+    connector = connect(site)
+    (listed,) = connector.list_documents()
+    site.misbehave("login_page", route="file_value")
+    with pytest.raises(DownloadFailed, match="login page"):
+        content(connector, listed)
+    assert content(connector, listed) == b"<p>The hearing is on Monday</p>"
+
+
 def test_a_download_is_two_requests(site: SimulatedSharePointApi) -> None:
     fill(site, 1)
     connector = connect(site)
