@@ -19,7 +19,7 @@ from citysort_dagster.installation import Installation
 from citysort_dagster.pipeline.classify import Classification, classify
 from citysort_dagster.pipeline.extract import Extraction, TextExtractor
 from citysort_dagster.pipeline.isolation import ReaderUnavailable
-from citysort_dagster.pipeline.route import route
+from citysort_dagster.pipeline.route import Routing, due_date, route
 from citysort_dagster.pipeline.rules import OTHER, Rules, RulesError, load_rules
 from citysort_dagster.review import routed_by, uphold
 from citysort_dagster.source_assets import IMPORTED_TAG
@@ -119,14 +119,7 @@ def build_ingestion_assets(
         for batch in _pending(installation, context, "classified"):
             decisions = []
             for row in batch:
-                routing = route(
-                    row.problem,
-                    _classification(row, rules),
-                    rules,
-                    received_at=row.source_modified_at or row.imported_at,
-                )
-                if row.decision:
-                    routing = routed_by(row.decision, routing)
+                routing = _route(row, rules)
                 outcomes[routing.status] += 1
                 outcomes[routing.department] += 1
                 values = {
@@ -223,6 +216,19 @@ def _classify(row: Any, rules: Rules) -> Classification:
         other = rules.document_types[OTHER]
         place = f"{type(error).__name__} while classifying"
         return Classification(OTHER, other.department, 0.0, other.urgency, {"error": place}, ())
+
+
+def _route(row: Any, rules: Rules) -> Routing:
+    """Where the document goes; one that the rules cannot cope with is for a person, and stops no other."""
+    try:
+        routing = route(
+            row.problem, _classification(row, rules), rules, row.imported_at, row.source_modified_at
+        )
+        return routed_by(row.decision, routing) if row.decision else routing
+    except Exception as error:  # noqa: BLE001 - see above
+        other = rules.document_types[OTHER]
+        reason = f"The document could not be routed ({type(error).__name__})."
+        return Routing("needs_review", other.department, due_date(other, row.imported_at, None), [reason])
 
 
 def _classification(row: Any, rules: Rules) -> Classification | None:

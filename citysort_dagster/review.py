@@ -15,14 +15,13 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from typing import Any, get_args
 
 import sqlalchemy as sa
 
 from citysort_dagster.document_list import UnknownDocument, as_values, plain
 from citysort_dagster.pipeline.classify import Classification
-from citysort_dagster.pipeline.route import Routing
+from citysort_dagster.pipeline.route import Routing, due_date
 from citysort_dagster.pipeline.rules import URGENCIES, FieldName, Rules
 from citysort_dagster.store.database import Database
 from citysort_dagster.store.document_words import forget_words
@@ -235,10 +234,9 @@ def _changes(
     wanted: dict[str, Any] = {}
     if correction.doc_type not in (None, document.doc_type):
         document_type = rules.document_types[str(correction.doc_type)]
-        received_at: datetime = document.source_modified_at or document.imported_at
         wanted["doc_type"] = correction.doc_type
         wanted["department"] = document_type.department
-        wanted["due_date"] = received_at.astimezone(timezone.utc).date() + timedelta(document_type.sla_days)
+        wanted["due_date"] = due_date(document_type, document.imported_at, document.source_modified_at)
     if correction.department is not None:
         wanted["department"] = correction.department
     stripped = {name: value.strip() or None for name, value in (correction.fields or {}).items()}

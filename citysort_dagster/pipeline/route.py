@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import date, datetime, timedelta, timezone
 from typing import Literal, NamedTuple
 
+from citysort_dagster.days import LAST
 from citysort_dagster.pipeline.classify import Classification
-from citysort_dagster.pipeline.rules import OTHER, Rules
+from citysort_dagster.pipeline.rules import OTHER, DocumentType, Rules
 
 
 class Routing(NamedTuple):
@@ -22,16 +23,14 @@ def route(
     extraction_problem: str | None,
     classification: Classification | None,
     rules: Rules,
-    received_at: datetime,
+    imported_at: datetime,
+    modified_at: datetime | None = None,
 ) -> Routing:
     """Routes to the department's queue, or to review with every reason that speaks for it.
 
-    The due date is the day of receipt (UTC) plus the SLA days of the document type, calendar days;
-    a document without classification (nothing could be read) is General Intake's. Raises ValueError
-    for a `received_at` without time zone.
+    A document without classification (nothing could be read) is General Intake's. Raises ValueError
+    for times without time zone.
     """
-    if received_at.tzinfo is None:
-        raise ValueError("received_at needs a time zone")
     found = rules.document_types.get(classification.doc_type if classification else OTHER)
     document_type = found or rules.document_types[OTHER]
     reasons = [extraction_problem] if extraction_problem else []
@@ -44,10 +43,21 @@ def route(
         reasons += [f"The {name.replace('_', ' ')} is missing." for name in classification.missing_fields]
     elif not reasons:
         reasons.append("The document has not been classified.")
-    due_date = received_at.astimezone(timezone.utc).date() + timedelta(days=document_type.sla_days)
     return Routing(
         status="needs_review" if reasons else "routed",
         department=document_type.department,
-        due_date=due_date,
+        due_date=due_date(document_type, imported_at, modified_at),
         reasons=reasons,
     )
+
+
+def due_date(document_type: DocumentType, imported_at: datetime, modified_at: datetime | None) -> date:
+    """The day of receipt (UTC) plus the SLA days of the document type, calendar days.
+
+    A document is received when it was last modified at its source; one without a date there, or with
+    one past `LAST`, when it was imported. Raises ValueError for times without time zone.
+    """
+    received_at = imported_at if modified_at is None or modified_at.date() > LAST else modified_at
+    if received_at.tzinfo is None:
+        raise ValueError("the time of receipt needs a time zone")
+    return received_at.astimezone(timezone.utc).date() + timedelta(days=document_type.sla_days)

@@ -67,12 +67,18 @@ def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def import_all(
-    folder: Path, contents: Mapping[str, bytes | str], column: str = "content_column: content"
+    folder: Path,
+    contents: Mapping[str, bytes | str],
+    column: str = "content_column: content",
+    date: str | None = None,
 ) -> None:
-    """Imports these documents from a SQLite source."""
+    """Imports these documents from a SQLite source, with this date if there is one."""
+    if date is not None:
+        column += "\n      modified_column: modified"
     with closing(sqlite3.connect(folder / "letters.db")) as connection, connection:
-        connection.execute("CREATE TABLE letters (name, content)")
-        connection.executemany("INSERT INTO letters VALUES (?, ?)", contents.items())
+        connection.execute("CREATE TABLE letters (name, content, modified)")
+        rows = [(name, content, date) for name, content in contents.items()]
+        connection.executemany("INSERT INTO letters VALUES (?, ?, ?)", rows)
     (folder / "sources.yaml").write_text(SOURCE % (folder / "letters.db", column))
     with open_installation() as installation:
         source_configs.apply(folder / "sources.yaml", installation.database)
@@ -160,6 +166,11 @@ def test_documents_made_to_do_harm(tmp_path: Path) -> None:
         assert "root:" not in found[name].text
     assert f"took more than {SECONDS} seconds" in found["endless.pdf"].reasons[0]
     watch.assert_bounded()
+
+
+def test_a_document_dated_at_the_end_of_days(tmp_path: Path) -> None:
+    import_all(tmp_path, {"permit.pdf": documents.pdf()}, date="9999-12-31")
+    assert process_all(1)["permit.pdf"].status == "routed"
 
 
 def stored(name: str) -> Path:

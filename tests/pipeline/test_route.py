@@ -57,3 +57,11 @@ def test_days_are_counted_in_utc(rules: Rules) -> None:
     assert route(None, permit(), rules, late).due_date == date(2026, 3, 22)
     with pytest.raises(ValueError, match="time zone"):
         route(None, permit(), rules, datetime(2026, 2, 20))  # noqa: DTZ001 - that is what is refused
+
+
+def test_a_document_dated_past_all_days_is_due_from_its_import(rules: Rules) -> None:
+    for far in (datetime.max.replace(tzinfo=timezone.utc), datetime(3000, 1, 1, tzinfo=timezone.utc)):
+        assert route(None, permit(), rules, RECEIVED, far).due_date == date(2026, 3, 22)
+    dated = datetime(2999, 12, 31, tzinfo=timezone.utc)
+    assert route(None, permit(), rules, RECEIVED, dated).due_date == date(3000, 1, 30)
+    assert route(None, permit(), rules, dated, RECEIVED).due_date == date(2026, 3, 22)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -95,6 +95,26 @@ def test_a_correction_says_who_changed_what_from_what_to_what(desk: Desk) -> Non
         "fields": former.fields,
     }
     assert event.details["after"]["fields"] == document["fields"]
+
+
+def test_a_document_dated_past_all_days_can_be_corrected(desk: Desk) -> None:
+    complaint = desk.new_complaint("far.txt")
+    far = {"source_modified_at": datetime(9999, 12, 31, tzinfo=timezone.utc)}
+    desk.town.change(complaint, far)
+    document = desk.correct(complaint, doc_type="building_permit")
+    sla = desk.rules.document_types["building_permit"].sla_days
+    imported = desk.town.document(complaint).imported_at.date()
+    assert document["due_date"] == (imported + timedelta(sla)).isoformat()
+
+
+def test_a_document_that_cannot_be_routed_is_for_a_person_and_stops_no_other(desk: Desk) -> None:
+    broken, permit = desk.new_complaint("broken.txt"), desk.town.bring("beside.txt", PERMIT, "review")
+    desk.town.change(broken, {"stage": "classified", "fields": ["not", "fields"]})
+    desk.town.process()
+    document = desk.town.document(broken)
+    assert (document.stage, document.status) == ("queued", "needs_review")
+    assert document.review_reasons == ["The document could not be routed (AttributeError)."]
+    assert desk.town.document(permit).status == "routed"
 
 
 def test_a_department_may_be_chosen_apart_from_the_type(desk: Desk) -> None:

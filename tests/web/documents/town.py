@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timezone
 from pathlib import Path
@@ -88,6 +88,11 @@ class Town:
     def document(self, document_id: str) -> sa.Row[Any]:
         with self.database.read() as connection:
             return connection.execute(sa.select(Document).where(Document.id == document_id)).one()
+
+    def change(self, document_id: str, values: Mapping[str, Any]) -> None:
+        """Gives columns of a document other values, past everything that would not."""
+        change = sa.update(Document).where(Document.id == document_id).values(**values)
+        self.database.write(lambda connection: connection.execute(change))
 
     def events(self, document_id: str) -> Sequence[sa.Row[Any]]:
         with self.database.read() as connection:
