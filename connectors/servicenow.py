@@ -340,10 +340,12 @@ class ServiceNow(HttpConnector):
         offset = matching = steps_back = 0
         while True:
             after = "" if last is None else _after(order, last)
+            # ^NQ begins a query of its own, which a condition of another one does not bind.
+            groups = [f"{group}{after}".strip("^") for group in conditions.split("^NQ")]
             found, total, following = self._asked(
                 http,
                 path,
-                (conditions + after + sorting).strip("^"),
+                ("^NQ".join(groups) + sorting).strip("^"),
                 limit,
                 offset,
                 **more,

@@ -523,6 +523,17 @@ def test_only_attachments_of_records_that_match(
     assert sorted(listed) == sorted(f"{number}{copy}" for number in expected for copy in "ab")
 
 
+@pytest.mark.parametrize("query", ["active=true^ORactive=false", "active=true^NQactive=false^EQ"])
+def test_a_query_of_several_over_more_than_a_page_of_records(
+    instance: SimulatedServiceNow, query: str
+) -> None:
+    for number in range(20):
+        active = "false" if number % 2 else "true"
+        record = instance.add_record("incident", f"INC{number}", "text", active=active)
+        instance.add(f"{number}", b"", modified_at=NOON + number * SECOND, record=record)
+    assert names(connect(instance, query=query)) == [f"{number}" for number in reversed(range(20))]
+
+
 def test_a_misspelt_field_of_the_query_imports_nothing(instance: SimulatedServiceNow) -> None:
     fill(instance, 3)
     with pytest.raises(ConfigurationError, match="no field activ "):
