@@ -72,6 +72,8 @@ class Reach:
 
     def addresses(self, host: str) -> list[str]:
         """The addresses of a host name, none when it is not known. Raises OutOfReach."""
+        if self.networks is not None and host.startswith("/"):
+            raise OutOfReach(f"{host} is a socket of this machine, which is not for sources of the console")
         name = host.strip("[]").rstrip(".").lower()
         if name in NEVER_NAMED:
             raise OutOfReach(f"{host} is a cloud's metadata service, which is never asked")

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import re
+import socket
 import ssl
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime, timezone, tzinfo
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import pymysql
 import sqlalchemy as sa
 from pydantic import Field
-from pymysql.constants import FIELD_TYPE
+from pymysql.constants import CR, FIELD_TYPE
 
-from connectors.base import secret
+from connectors.base import ConnectorError, ListingIncomplete, secret
 from connectors.sql import Column, HostName, SQLConnector, Trouble
 
 # What a read-only transaction allows, as SHOW WARNINGS prints it.
@@ -24,6 +25,9 @@ _SIDE_EFFECTS = re.compile(
     re.IGNORECASE,
 )
 
+
+CONNECT_TIMEOUT = 10
+"""Seconds."""
 
 _STRINGS = (
     FIELD_TYPE.VARCHAR,
@@ -89,7 +93,7 @@ class MySQL(SQLConnector):
             connect_args={
                 "password": (self.password or "").encode(),
                 "charset": "utf8mb4",
-                "connect_timeout": 10,
+                "connect_timeout": CONNECT_TIMEOUT,
                 # The server watches statements; this is for a server that no longer answers.
                 "read_timeout": self.statement_timeout_seconds + 10,
                 **self._ssl(),
@@ -100,6 +104,12 @@ class MySQL(SQLConnector):
         sa.event.listen(engine, "connect", self._set_up)
         sa.event.listen(engine, "begin", _begin)
         return engine
+
+    def _connection_to(self, addresses: Sequence[str], options: Mapping[str, Any]) -> pymysql.Connection:
+        """The name stays with the driver, which compares the server's certificate with it."""
+        connection = pymysql.connect(**options, defer_connect=True)
+        connection.connect(_socket(addresses, self.port))
+        return connection
 
     def _ssl(self) -> dict[str, Any]:
         if self.ssl_mode == "disabled":
@@ -214,7 +224,10 @@ class MySQL(SQLConnector):
 
     def _abandon(self, connection: sa.Connection, rows: sa.CursorResult[Any]) -> None:
         # The protocol knows no way to leave the rest of a result, so the server is told to end it.
-        with contextlib.suppress(sa.exc.SQLAlchemyError, pymysql.Error):
+        with (
+            contextlib.suppress(sa.exc.SQLAlchemyError, pymysql.Error, ConnectorError),
+            self._told(ListingIncomplete),
+        ):
             number = connection.connection.dbapi_connection.thread_id()  # type: ignore[union-attr]
             with self._connect() as other:
                 other.exec_driver_sql(f"KILL QUERY {number:d}")
@@ -249,6 +262,21 @@ class MySQL(SQLConnector):
         if isinstance(error, OSError):
             return Trouble(f"ssl_ca, ssl_cert or ssl_key cannot be read ({text})", True)
         return Trouble(text, False)
+
+
+def _socket(addresses: Sequence[str], port: int) -> socket.socket:
+    """A connection to the first of the addresses that takes one, with the options that pymysql sets."""
+    error = OSError()
+    for address in addresses:
+        try:
+            made = socket.create_connection((address, port), CONNECT_TIMEOUT)
+        except OSError as failure:
+            error = failure
+            continue
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return made
+    raise pymysql.OperationalError(CR.CR_CONN_HOST_ERROR, f"Can't connect to MySQL server ({error})")
 
 
 def _begin(connection: sa.Connection) -> None:

@@ -85,6 +85,12 @@ class PostgreSQL(SQLConnector):
         sa.event.listen(engine, "before_cursor_execute", _ask_for_binary)
         return engine
 
+    def _connection_to(self, addresses: Sequence[str], options: Mapping[str, Any]) -> psycopg.Connection:
+        """The name is only compared with the server's certificate,
+        https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-HOSTADDR."""
+        names = ",".join([options["host"]] * len(addresses))
+        return psycopg.connect(**{**options, "host": names, "hostaddr": ",".join(addresses)})
+
     def _make_plan(self, types: Mapping[str, Any]) -> Plan:
         plan = super()._make_plan(types)
         if self.content_column and self._column(types, "content_column").type == _OID:

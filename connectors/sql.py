@@ -54,13 +54,18 @@ _DATABASE_ERRORS = (sa.exc.SQLAlchemyError, sqlite3.Warning, UnicodeError, OSErr
 
 
 def _bare_host(host: str) -> str:
-    # Errors name the host, and an address or a connection string may hold a password.
-    if not re.fullmatch(r"[^\s@?#=]+", host) or "://" in host:
-        raise ValueError("must be the bare name or address of a host, without credentials")
+    # Errors name the host, and an address or a connection string may hold a password. Of several hosts
+    # (with commas) a driver would choose one by itself.
+    if not re.fullmatch(r"[^\s@?#=,]+", host) or "://" in host:
+        raise ValueError("must be the bare name or address of one host, without credentials")
     return host
 
 
 HostName = Annotated[str, AfterValidator(_bare_host)]
+
+
+class _UnknownHost(Exception):
+    """The name of the host leads nowhere at present."""
 
 
 class Trouble(NamedTuple):
@@ -266,6 +271,10 @@ class SQLConnector(Connector):
     def _newest_first(self, modified: sa.ColumnElement[Any]) -> Sequence[sa.ColumnElement[Any]]:
         """What to sort by: rows without a date, then the newest."""
         return [modified.is_not(None), modified.desc()]
+
+    def _connection_to(self, addresses: Sequence[str], options: Mapping[str, Any]) -> Any:
+        """A connection of the driver, with these options, to the first of the addresses that takes one."""
+        raise NotImplementedError(f"{type(self).__name__} connects to no host")
 
     def _start_clock(self, connection: sa.Connection) -> None:
         """Called before the database is asked to work, for those that do not watch the time."""
@@ -594,17 +603,18 @@ class SQLConnector(Connector):
             yield connection
 
     def _stay_within_reach(
-        self, dialect: Any, _record: Any, _arguments: Any, options: dict[str, Any]
-    ) -> None:
-        """Has the driver connect to an address that was looked at, where it can be told to."""
+        self, _dialect: Any, _record: Any, _arguments: Any, options: dict[str, Any]
+    ) -> Any:
+        """Connects to an address that was looked at; the driver never asks for those of a name itself."""
         if "host" not in options:  # a file
-            return
+            return None
         try:
             addresses = self._reach.addresses(str(options["host"]))
         except OutOfReach as error:
             raise ConfigurationError(f"{self._system()}: {error}") from None
-        if addresses and dialect.driver == "psycopg":
-            options["hostaddr"] = addresses[0]
+        if not addresses:
+            raise _UnknownHost
+        return self._connection_to(addresses, options)
 
     @contextmanager
     def _told(self, otherwise: type[ConnectorError], begun: bool = False) -> Iterator[None]:
@@ -612,6 +622,9 @@ class SQLConnector(Connector):
         it and the listing has not `begun`, else `otherwise`."""
         try:
             yield
+        except _UnknownHost:
+            sentence = f"{self._system()}: no connection (the name of the host is not known): check host"
+            raise otherwise(sentence) from None
         except _DATABASE_ERRORS as error:
             cause = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig else error
             trouble = self._trouble(cause)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import requests
 
 from connectors.addresses import EVERYWHERE, FILE_SETTINGS, OutOfReach, Reach, adapter_within, read_networks
 from connectors.amazon_s3 import AmazonS3
-from connectors.base import ConfigurationError
+from connectors.base import ConfigurationError, Connector, DownloadFailed, ListingIncomplete
 from connectors.http import HttpSession
 from connectors.http_answers import RequestFailed
 from connectors.registry import CONNECTOR_TYPES, connector_class, get_connector
@@ -114,8 +115,6 @@ def test_a_name_that_leads_elsewhere_when_it_is_used_changes_nothing(
     server: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The address that was looked at is the one that is connected to, whatever the name service says next."""
-    import socket
-
     url, asked = server
     port = int(url.rpartition(":")[2])
     real, answers = socket.getaddrinfo, iter(["127.0.0.1", "169.254.169.254", "169.254.169.254"])
@@ -200,8 +199,6 @@ def test_a_connector_says_which_setting_is_out_of_reach(tmp_path: Path) -> None:
 
 
 def test_a_bucket_is_read_where_its_server_was_when_it_was_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    import socket
-
     real, leads_to = socket.getaddrinfo, ["127.0.0.1"]
 
     def resolve(host: str, *arguments: Any, **options: Any) -> Any:
@@ -231,12 +228,33 @@ def test_a_bucket_is_read_where_its_server_was_when_it_was_looked_at(monkeypatch
         bucket.close()
 
 
-@pytest.mark.parametrize("kind", ["postgresql", "mysql"])
-def test_a_database_is_connected_to_where_its_name_led_when_it_was_looked_at(
-    kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import socket
+class NameService:
+    """Says where rebinding.example leads, each time something else; the last answer stays."""
 
+    def __init__(self) -> None:
+        self.answers: list[Sequence[str]] = [["127.0.0.1"]]
+        self._real = socket.getaddrinfo
+
+    def getaddrinfo(self, host: str, *arguments: Any, **options: Any) -> Any:
+        if host != "rebinding.example":
+            return self._real(host, *arguments, **options)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if not answer:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [found for address in answer for found in self._real(address, *arguments, **options)]
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> NameService:
+    made = NameService()
+    monkeypatch.setattr(socket, "getaddrinfo", made.getaddrinfo)
+    return made
+
+
+@pytest.fixture(params=["postgresql", "mysql"])
+def archive(request: pytest.FixtureRequest) -> Iterator[Connector]:
+    """A database at rebinding.example that may be reached on loopback, not yet connected to."""
+    kind = request.param
     server = request.getfixturevalue("postgresql_server" if kind == "postgresql" else "mariadb_server")
     url = server.create_database()
     config = {
@@ -249,19 +267,60 @@ def test_a_database_is_connected_to_where_its_name_led_when_it_was_looked_at(
         "id_column": "id",
         "content_column": "content",
     }
-    real, leads_to = socket.getaddrinfo, ["127.0.0.1"]
+    made = get_connector(kind, config)
+    yield made
+    made.close()
 
-    def resolve(host: str, *arguments: Any, **options: Any) -> Any:
-        return real(leads_to[0] if host == "rebinding.example" else host, *arguments, **options)
 
-    monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    connector = get_connector(kind, config)
-    connector.keep_to(LOOPBACK)
-    assert connector.test_connection().ok, connector.test_connection()
-    connector.close()
-    moved = get_connector(kind, config)
-    moved.keep_to(LOOPBACK)
-    leads_to[0] = "169.254.169.254"
-    status = moved.test_connection()
+def test_a_database_is_connected_to_where_its_name_led_when_it_was_looked_at(
+    archive: Connector, names: NameService
+) -> None:
+    names.answers = [["127.0.0.1"], ["127.0.0.1"], ["127.0.0.9"]]
+    archive.keep_to(LOOPBACK)
+    assert archive.test_connection().ok, archive.test_connection()
+
+
+def test_a_database_that_moved_out_of_reach_is_not_asked(archive: Connector, names: NameService) -> None:
+    archive.keep_to(LOOPBACK)
+    names.answers = [["169.254.169.254"]]
+    status = archive.test_connection()
     assert not status.ok and "never asked" in status.message
-    moved.close()
+
+
+def test_a_database_may_have_several_addresses(archive: Connector, names: NameService) -> None:
+    names.answers = [["127.0.0.9", "127.0.0.1"]]
+    archive.keep_to(LOOPBACK)
+    assert archive.test_connection().ok, archive.test_connection()
+    names.answers = [["127.0.0.8", "127.0.0.9"]]
+    archive.close()
+    status = archive.test_connection()
+    assert not status.ok and "check host and port" in status.message
+
+
+def test_a_name_that_is_not_known_is_not_left_to_the_driver(archive: Connector, names: NameService) -> None:
+    names.answers = [[], [], ["127.0.0.1"]]
+    archive.keep_to(LOOPBACK)
+    with pytest.raises(ListingIncomplete, match="the name of the host is not known"):
+        list(archive.list_documents())
+    (document,) = archive.list_documents()
+    archive.close()
+    names.answers = [[]]
+    with pytest.raises(DownloadFailed, match="the name of the host is not known"):
+        archive.download_document(document, io.BytesIO())
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mysql"])
+def test_sockets_of_this_machine_are_not_for_sources_of_the_console(kind: str) -> None:
+    config = {"database": "d", "username": "u", "query": "SELECT 1", "id_column": "i", "content_column": "c"}
+    connector = get_connector(kind, {**config, "host": "/var/run/postgresql"})
+    with pytest.raises(ConfigurationError, match="host: /var/run/postgresql is a socket of this machine"):
+        connector.keep_to(PUBLIC_ONLY)
+    connector.keep_to(EVERYWHERE)
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mysql"])
+@pytest.mark.parametrize("host", ["8.8.8.8,127.0.0.1", "127.0.0.1,", ",", "8.8.8.8,/tmp"])
+def test_a_database_has_one_host(kind: str, host: str) -> None:
+    config = {"database": "d", "username": "u", "query": "SELECT 1", "id_column": "i", "content_column": "c"}
+    with pytest.raises(ConfigurationError, match="must be the bare name or address of one host"):
+        get_connector(kind, {**config, "host": host})
