@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any, BinaryIO, ClassVar, Literal, NamedTuple
 from urllib.parse import quote, urlsplit
@@ -144,7 +144,7 @@ class ServiceNow(HttpConnector):
                     f" give it a role that the read ACLs of {self.table_name} accept",
                     lasting=True,
                 )
-        self._check_fields_of_query(http)
+        self._check_fields_of_query(http, self.query or "")
         conditions = f"table_name={self.table_name}^ORDERBYDESCsys_updated_on"
         found, attachments, _ = self._asked(http, ATTACHMENTS, conditions, 1)
         if attachments and not found:
@@ -177,7 +177,8 @@ class ServiceNow(HttpConnector):
             ]
             if first and ours:
                 first = False
-                self._check_fields_of_query(http)
+                newest = sorted(_ids(row.get("table_sys_id") for row in ours[:RECORDS_PER_LOOKUP]))
+                self._check_fields_of_query(http, f"sys_idIN{','.join(newest)}")
                 if total > RECORDS_PER_LOOKUP:
                     records = self._all_records(http, fewer_calls_than=total / RECORDS_PER_LOOKUP)
             of_page = records
@@ -394,7 +395,7 @@ class ServiceNow(HttpConnector):
         """The same of those among these ids that match the query."""
         groups = (self.query or "").split("^NQ")
         size = max(1, RECORDS_PER_LOOKUP // len(groups))
-        wanted = sorted(id_ for id_ in ids if re.fullmatch(r"\w{1,40}", id_))
+        wanted = sorted(_ids(ids))
         held: dict[str, Row] = {}
         for start in range(0, len(wanted), size):
             among = f"sys_idIN{','.join(wanted[start : start + size])}"
@@ -410,9 +411,10 @@ class ServiceNow(HttpConnector):
             held.update((row["sys_id"], row) for row in found if row["sys_id"] in ids)
         return held
 
-    def _check_fields_of_query(self, http: HttpSession) -> None:
+    def _check_fields_of_query(self, http: HttpSession, among: str) -> None:
         """Raises RequestFailed when the query names a field that the table does not have: ServiceNow
-        would leave the condition out and return more."""
+        would leave the condition out and return more. Looks at the table's first record, or, where the
+        account may not read that one, at those that match `among`."""
         own = re.sub(r"RLQUERY.*?ENDRLQUERY", "", self.query or "")  # names another table's fields
         conditions = re.split(r"\^NQ|\^OR|\^", own)
         named = {
@@ -420,10 +422,16 @@ class ServiceNow(HttpConnector):
         }
         if not named:
             return
-        found, *_ = self._asked(
-            http, self._table(), "", 1, sysparm_fields=",".join(sorted(named)), sysparm_no_count="true"
-        )
-        unknown = sorted(named - set(found[0])) if found else []
+        fields = ",".join(sorted(named))
+        found, total, _ = self._asked(http, self._table(), "", 1, sysparm_fields=fields)
+        if total and not found:
+            found, *_ = self._asked(http, self._table(), among, 200, sysparm_fields=fields)
+        if total and not found:
+            self.warn(
+                f"{http.system} shows this account no record of {self.table_name} by which to tell whether the"
+                " fields that the query names exist: were one misspelt, more would be imported than is wanted"
+            )
+        unknown = sorted(named - set().union(*found)) if found else []
         if unknown:
             raise RequestFailed(
                 f"{http.system}: the table {self.table_name} has no field {', '.join(unknown)} that this account"
@@ -461,6 +469,11 @@ def _after(order: tuple[str, ...], last: tuple[str, ...]) -> str:
         return f"^{order[0]}<{last[0]}"
     (first, then), (value, id_) = order, last
     return f"^{first}<={value}^{first}<{value}^OR{then}<{id_}"
+
+
+def _ids(values: Iterable[Any]) -> set[str]:
+    """Those that can be ids, and change nothing else in a query."""
+    return {str(value) for value in values if re.fullmatch(r"\w{1,40}", str(value))}
 
 
 def _key(row: Row, order: tuple[str, ...]) -> tuple[str, ...]:

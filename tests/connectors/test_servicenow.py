@@ -540,6 +540,30 @@ def test_a_misspelt_field_of_the_query_imports_nothing(instance: SimulatedServic
         names(connect(instance, query="activ=true"))
 
 
+@pytest.mark.parametrize("readable", [1, 3])
+def test_a_misspelt_field_is_found_though_the_first_records_are_not_readable(
+    instance: SimulatedServiceNow, readable: int
+) -> None:
+    documents = fill(instance, 205 if readable == 1 else 4)
+    instance.hidden = {document.fields["record"] for document in documents[:-readable]}
+    for query in ("publik=true", "numberISNOTEMPTY^publik=true"):
+        connector = connect(instance, query=query)
+        assert not connector.test_connection().ok
+        with pytest.raises(ConfigurationError, match="no field publik "):
+            names(connector)
+    connector = connect(instance, query="numberISNOTEMPTY")
+    assert len(names(connector)) == readable
+    assert connector.warnings == ()
+
+
+def test_fields_of_a_query_that_cannot_be_looked_up_are_told(instance: SimulatedServiceNow) -> None:
+    instance.hidden = {document.fields["record"] for document in fill(instance, 3)}
+    connector = connect(instance, query="publik=true")
+    assert names(connector) == []
+    (warning,) = connector.warnings
+    assert "were one misspelt" in warning
+
+
 def test_rights_that_are_missing_altogether_are_no_empty_source(instance: SimulatedServiceNow) -> None:
     instance.hidden = {document.id for document in fill(instance, 9)}
     with pytest.raises(ConfigurationError, match="ACLs of sys_attachment"):
