@@ -24,8 +24,10 @@ from citysort_dagster.pipeline.rules import OTHER, Rules, RulesError, load_rules
 from citysort_dagster.review import routed_by, uphold
 from citysort_dagster.source_assets import IMPORTED_TAG
 from citysort_dagster.store import documents
+from citysort_dagster.store.sync_log import storable_text
 
 BATCH = 200
+_TEXTS = ("text", "media_type", "problem")
 
 DOCUMENT_TEXT = dg.AssetKey("document_text")
 DOCUMENT_CLASSIFICATION = dg.AssetKey("document_classification")
@@ -189,9 +191,9 @@ def _extracted(
             for document_id, extraction in chain(extractor.extract(files()), unreadable):
                 if document_id in copies:
                     copies.pop(document_id).close()
-                # PostgreSQL stores no NUL in text.
-                text = extraction.text.replace("\0", "")
-                rows.append({"document_id": document_id, **extraction._asdict(), "text": text})
+                values = extraction._asdict()
+                texts = {name: storable_text(values[name]) for name in _TEXTS if values[name] is not None}
+                rows.append({"document_id": document_id, **values, **texts})
                 if len(rows) == BATCH:
                     yield rows
                     rows = []

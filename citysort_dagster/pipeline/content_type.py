@@ -37,7 +37,8 @@ NAMES = {
     DOC: "Word document", XLS: "Excel workbook", PPT: "PowerPoint presentation", RTF: "RTF document",
     HTML: "web page", XML: "XML file", MSG: "Outlook message", EML: "e-mail", EPUB: "EPUB book",
     ODF + "text": "OpenDocument text", ODF + "spreadsheet": "OpenDocument spreadsheet",
-    ODF + "presentation": "OpenDocument presentation", PROGRAM: "program",
+    ODF + "presentation": "OpenDocument presentation", ODF + "graphics": "OpenDocument drawing",
+    PROGRAM: "program",
     "application/zip": "zip archive", "application/x-7z-compressed": "7z archive",
     "application/vnd.rar": "rar archive", "application/gzip": "gzip archive",
     "application/x-tar": "tar archive", "application/x-ole-storage": "compound file",
@@ -99,12 +100,14 @@ def _zip_type(file: BinaryIO, ending: str) -> str:
             if "mimetype" in names:
                 with archive.open("mimetype") as stated:
                     media_type = stated.read(100).decode("ascii", "replace").strip()
-                if media_type.startswith((ODF, EPUB)):
+                    media_type = media_type.removesuffix("-template")
+                # What is stated there may be anything.
+                if media_type in NAMES and media_type.startswith((ODF, EPUB)):
                     if "META-INF/manifest.xml" in names:
                         with archive.open("META-INF/manifest.xml") as manifest:
                             if b"encryption-data" in manifest.read(1_000_000):
                                 raise Unreadable(PROTECTED)
-                    return media_type.removesuffix("-template")
+                    return media_type
     except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, KeyError, RuntimeError):
         raise Unreadable(damaged(_PACKED_ENDINGS.get(ending, "application/zip"))) from None
     for part, media_type in (("word/", DOCX), ("xl/", XLSX), ("ppt/", PPTX)):

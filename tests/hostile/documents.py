@@ -60,6 +60,11 @@ def odt_that_laughs() -> bytes:
     return _with_part(odt(), "content.xml", body.encode())
 
 
+def odt_of_an_unheard_of_type() -> bytes:
+    """Of one that PostgreSQL cannot store and terminals act upon."""
+    return _with_part(odt(), "mimetype", b"application/vnd.oasis.opendocument.text\0\x1b[31m")
+
+
 def svg_that_laughs() -> bytes:
     return f'<?xml version="1.0"?>{LAUGHS}<svg xmlns="http://www.w3.org/2000/svg"><text>{LAUGH}</text></svg>'.encode()
 
@@ -240,6 +245,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
     "laughs.docx": (docx_that_laughs, ENTITIES),
     "laughs.xlsx": (xlsx_that_laughs, ENTITIES),
     "laughs.odt": (odt_that_laughs, ENTITIES),
+    "type.odt": (odt_of_an_unheard_of_type, PACKED),
     "laughs.svg": (svg_that_laughs, ENTITIES),
     "laughs.xml": (xml_that_laughs, ENTITIES),
     "passwords.xml": (xml_that_reads_files, ENTITIES),

@@ -21,6 +21,7 @@ from citysort_dagster.review import (
     review,
     waiting,
 )
+from tests.hostile.documents import odt_of_an_unheard_of_type
 from tests.web.documents.town import COMPLAINT, PERMIT, Town
 
 ENFORCEMENT, BUILDING = "Code Enforcement", "Building Department"
@@ -115,6 +116,13 @@ def test_a_document_that_cannot_be_routed_is_for_a_person_and_stops_no_other(des
     assert (document.stage, document.status) == ("queued", "needs_review")
     assert document.review_reasons == ["The document could not be routed (AttributeError)."]
     assert desk.town.document(permit).status == "routed"
+
+
+def test_a_document_of_an_unheard_of_type_stops_no_other(desk: Desk) -> None:
+    odd = desk.town.bring("odd.odt", odt_of_an_unheard_of_type(), "review")
+    permit = desk.town.bring("beside odd.txt", PERMIT, "review")
+    desk.town.process()
+    assert [desk.town.document(one).status for one in (odd, permit)] == ["needs_review", "routed"]
 
 
 def test_a_department_may_be_chosen_apart_from_the_type(desk: Desk) -> None:
