@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from citysort_dagster import secrets
+from citysort_dagster.quoting import dotted, legible, quoted
 from citysort_dagster.yaml_lines import LineOf, YamlError, read_yaml
 
 KEYS = (
@@ -37,7 +38,6 @@ _NAME = re.compile(r"[a-z_][a-z0-9_]*")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TAKEN_NAMES = {"document_text", "document_classification", "department_queues", "io_manager", "sources"}
 _PLACEHOLDER = "placeholder"
-_MAX_SHOWN = 60
 
 
 class Problem(NamedTuple):
@@ -98,9 +98,7 @@ def read_sources(path: Path, stored: Mapping[str, Mapping[str, Any]]) -> list[So
     try:
         data, line_of = read_yaml(path)
     except YamlError as error:
-        # The parser may quote the file, and so a secret that was written where none belongs.
-        message = re.sub(r"'[^']{2,}'", "(…)", error.message)
-        raise SourcesInvalid(path, [Problem(error.line or 1, message)]) from None
+        raise SourcesInvalid(path, [Problem(error.line or 1, error.message)]) from None
     reader = _Reader(line_of)
     entries = reader.read(data, stored)
     if reader.problems:
@@ -117,7 +115,7 @@ def check_source(source: Mapping[str, Any], stored: Mapping[str, Any]) -> Source
     reader = _ValueReader()
     for key in source:
         if key not in KEYS:
-            reader.report((str(key),), f"unknown key {_shown(key)}{_nearest(key, KEYS)}")
+            reader.report((str(key),), f"unknown key {quoted(key)}{_nearest(key, KEYS)}")
     # However a kept secret is kept, it counts as given.
     kept = {key: {"encrypted": ""} for key in stored}
     entry = reader.entry((), source, {str(source.get("name")): kept})
@@ -143,7 +141,7 @@ class _Reader:
             return []
         for key in data:
             if key != "sources":
-                self.report((str(key),), f"unknown key {_shown(key)}; the only one here is 'sources'")
+                self.report((str(key),), f"unknown key {quoted(key)}; the only one here is 'sources'")
         entries = []
         lines: dict[str, int] = {}
         for index, source in enumerate(data["sources"]):
@@ -153,13 +151,13 @@ class _Reader:
                 continue
             for key in source:
                 if key not in KEYS:
-                    self.report((*at, str(key)), f"unknown key {_shown(key)}{_nearest(key, KEYS)}")
+                    self.report((*at, str(key)), f"unknown key {quoted(key)}{_nearest(key, KEYS)}")
             entry = self.entry(at, source, stored)
             name = source.get("name")
             if isinstance(name, str):
                 if name in lines:
                     self.report(
-                        (*at, "name"), f"the name {_shown(name)} is taken by the source on line {lines[name]}"
+                        (*at, "name"), f"the name {quoted(name)} is taken by the source on line {lines[name]}"
                     )
                 lines.setdefault(name, self._line_of(at))
             if entry is not None:
@@ -239,7 +237,7 @@ class _Reader:
             problem = "is reserved: choose another"
         else:
             return name
-        self.report((*at, "name"), f"the name {_shown(name)} {problem}")
+        self.report((*at, "name"), f"the name {quoted(name)} {problem}")
         return None
 
     def _config(
@@ -255,7 +253,7 @@ class _Reader:
             there_are = ", ".join(sorted(CONNECTOR_TYPES))
             self.report(
                 (*at, "connector"),
-                f"there is no connector {_shown(connector)}{_nearest(connector, CONNECTOR_TYPES)};"
+                f"there is no connector {quoted(connector)}{_nearest(connector, CONNECTOR_TYPES)};"
                 f" there are: {there_are}",
             )
             return frozenset()
@@ -266,7 +264,7 @@ class _Reader:
             where = (*at, "config", str(key))
             if key not in cls.model_fields:
                 nearest = _nearest(key, cls.model_fields)
-                self.report(where, f"the connector {connector} has no setting {_shown(key)}{nearest}")
+                self.report(where, f"the connector {connector} has no setting {quoted(key)}{nearest}")
             else:
                 self._value(where, key, value, key in secret_fields)
         if len(self.problems) == before:
@@ -346,7 +344,7 @@ class _Reader:
         except dg.DagsterInvalidDefinitionError:
             self.report(
                 (*at, "schedule"),
-                f"{_shown(cron)} is not a cron schedule: minute, hour, day, month and day of the week (UTC),"
+                "schedule must be a cron schedule: minute, hour, day, month and day of the week (UTC),"
                 " such as '0 6 * * 1-5'",
             )
             return None
@@ -404,7 +402,7 @@ class _ValueReader(_Reader):
 
     def report(self, path: tuple[str | int, ...], message: str) -> None:
         super().report(path, message)
-        self.faults.append(Fault(".".join(str(part) for part in path[:2])[:200], message))
+        self.faults.append(Fault(dotted(path[:2]), message))
 
     def _value(self, where: tuple[str | int, ...], key: str, value: Any, is_secret: bool) -> None:
         if isinstance(value, Mapping):
@@ -468,10 +466,5 @@ def not_storable(value: Any) -> str | None:
 
 
 def _nearest(key: Any, known: Collection[str]) -> str:
-    found = difflib.get_close_matches(str(key), known, n=1)
+    found = difflib.get_close_matches(legible(key), known, n=1)
     return f"; did you mean {found[0]!r}?" if found else ""
-
-
-def _shown(value: Any) -> str:
-    text = str(value)
-    return ascii(text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…")

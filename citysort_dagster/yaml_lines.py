@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from citysort_dagster.quoting import UNSAID, quoted
 
 LineOf = Callable[[tuple[str | int, ...]], int]
 """The line (from 1) of the value at a path such as `("sources", 0, "config", "prefix")`; where
@@ -14,9 +17,15 @@ nothing stands at that path, the line of the nearest thing around it."""
 
 MAX_VALUES = 100_000
 
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+_OF_THE_PARSER = re.compile(r"'\\?.'|'<[a-z ]+>'")
+"""Punctuation, and what the parser calls the things it expects."""
+
 
 class YamlError(Exception):
-    """The file cannot be read: `message` says why, `line` (from 1) where, None if nowhere in particular."""
+    """The file cannot be read: `message` says why, `line` (from 1) where, None if nowhere in particular.
+
+    The message quotes nothing of the file that may be a secret, written where none belongs."""
 
     def __init__(self, message: str, line: int | None = None) -> None:
         super().__init__(message if line is None else f"line {line}: {message}")
@@ -30,9 +39,10 @@ class _Loader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep=deep)
-        except ValueError as error:
+        except (ValueError, AttributeError, KeyError) as error:  # the last two: !!timestamp x, !!bool x
+            reason = f": {error}" if isinstance(error, ValueError) else ""
             raise yaml.constructor.ConstructorError(
-                None, None, f"this value is not possible: {error}", node.start_mark
+                None, None, f"this value is not possible{reason}", node.start_mark
             ) from error
 
 
@@ -55,7 +65,11 @@ def read_yaml(path: Path) -> tuple[Any, LineOf]:
         data = loader.construct_document(root)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise YamlError(error.problem or str(error), mark.line + 1 if mark else None) from error
+        message = _QUOTED.sub(
+            lambda found: found[0] if _OF_THE_PARSER.fullmatch(found[0]) else UNSAID,
+            error.problem or "this is not valid YAML",
+        )
+        raise YamlError(message, mark.line + 1 if mark else None) from error
     except yaml.reader.ReaderError as error:
         line = content[: error.position].count(b"\n") + 1 if isinstance(error.position, int) else None
         raise YamlError(f"a character that YAML does not allow ({error.reason})", line) from error
@@ -86,7 +100,7 @@ def _check(node: yaml.Node, sizes: dict[int, int], open_nodes: set[int]) -> int:
             if isinstance(key, yaml.ScalarNode):
                 if (key.tag, key.value) in seen:
                     first = seen[key.tag, key.value]
-                    message = f"the key {key.value!r} stands here a second time (first on line {first})"
+                    message = f"the key {quoted(key.value)} stands here a second time (first on line {first})"
                     raise YamlError(message, key.start_mark.line + 1)
                 seen[key.tag, key.value] = key.start_mark.line + 1
             children += [key, value]

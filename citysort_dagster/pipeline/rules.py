@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from citysort_dagster.quoting import dotted
 from citysort_dagster.yaml_lines import YamlError, read_yaml
 
 PACKAGED = Path(__file__).with_name("rules.yaml")
@@ -126,7 +127,7 @@ def load_rules(path: Path | None = None) -> Rules:
     except ValidationError as error:
         problem = error.errors(include_url=False, include_context=False)[0]
         steps = tuple(step for step in problem["loc"] if step != "[key]")
-        name = ".".join(str(step) for step in steps)
+        name = dotted(steps)
         message = problem["msg"].removeprefix("Value error, ")
         raise RulesError(f"{path}, line {line_of(steps)}: {name}: {message}") from None
     if OTHER not in rules.document_types:

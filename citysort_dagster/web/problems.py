@@ -21,6 +21,7 @@ from citysort_dagster.document_list import UnknownDocument
 from citysort_dagster.document_search import CursorInvalid
 from citysort_dagster.files import FileStoreError
 from citysort_dagster.pipeline.rules import RulesError
+from citysort_dagster.quoting import dotted
 from citysort_dagster.review import ReviewConflict
 from citysort_dagster.secrets import SecretUnavailable
 from citysort_dagster.settings import SettingsError
@@ -151,8 +152,7 @@ def add_problem_handlers(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         # Neither the input nor a message that quotes it: either may be a secret in the wrong place.
         errors = [
-            {"field": ".".join(str(part) for part in fault["loc"])[:200], "message": str(fault["msg"])[:200]}
-            for fault in error.errors()
+            {"field": dotted(fault["loc"]), "message": str(fault["msg"])[:200]} for fault in error.errors()
         ]
         return answer(
             request,
