@@ -186,9 +186,14 @@ class Jira(AtlassianConnector):
 
 
 def _next_page(page: Page) -> Mapping[str, str] | None:
-    """The last page has no token; that it is the last is said as well, but not always."""
+    """The last page has no token; that it is the last is said as well, but not always. A token counts
+    for more, as pages that are not asked for are lost."""
     token = page.body.get("nextPageToken")
-    return {"nextPageToken": str(token)} if token and page.body.get("isLast") is not True else None
+    if not token and page.body.get("isLast") is False:
+        raise ListingIncomplete(
+            "the listing broke off: Jira says that there are further issues, but not how to ask for them"
+        )
+    return {"nextPageToken": str(token)} if token else None
 
 
 def _without_order(jql: str) -> str:

@@ -57,6 +57,8 @@ class SimulatedJira(SimulatedAtlassian):
         self.hidden: set[str] = set()
         self.says_last = True
         """Whether a page says isLast; not all do."""
+        self.always_last = False
+        """Every page says that it is the last, though it names the next."""
         self.time_zone: tzinfo = timezone(timedelta(hours=-7))
         """The account's, in which dates in quotes are read."""
         self._pages: dict[str, tuple[str, tuple[Any, ...] | None]] = {}
@@ -183,6 +185,10 @@ class SimulatedJira(SimulatedAtlassian):
             body["nextPageToken"] = self._page_token(jql, here[-1][0] if here else after)
         if self.says_last:
             body["isLast"] = last
+        if "nextPageToken" in body and self.misbehaves("cut_short", "search"):
+            del body["nextPageToken"]
+        if self.always_last:
+            body["isLast"] = True
         return self._signed(request, Answer.json(body))
 
     @on_both_hosts("jira", "GET", "/rest/api/3/attachment/content/{id}", {"redirect"})

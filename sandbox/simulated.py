@@ -64,7 +64,7 @@ Kind = Literal[
     "expire_tokens",  # all tokens that were given out, before it answers
     "thin_page",  # a page of a listing without rows, though more follow
     "repeat_token",  # a page of a listing leads to itself
-    "cut_short",  # a page of a listing with half of its rows, and status 200
+    "cut_short",  # a page of a listing with half of its rows, or without what leads to the next
 ]
 RetryAfter = Literal["none", "seconds", "date", "reset_epoch", "reset_iso"]
 

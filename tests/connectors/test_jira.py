@@ -465,6 +465,7 @@ def test_a_download_that_fails_is_that_documents_failure(site: SimulatedJira, ki
         {"kind": "truncate", "times": 99},
         {"kind": "login_page"},
         {"kind": "repeat_token"},
+        {"kind": "cut_short"},
     ],
     ids=str,
 )
@@ -507,6 +508,12 @@ def test_a_long_wait_is_not_slept_through(site: SimulatedJira) -> None:
 def test_the_last_page_need_not_say_so(site: SimulatedJira) -> None:
     fill(site, 250)
     site.says_last = False
+    assert listed(connect(site)).keys() == site.documents.keys()
+
+
+def test_a_page_that_names_a_next_one_is_not_the_last_whatever_it_says(site: SimulatedJira) -> None:
+    fill(site, 250)
+    site.always_last = True
     assert listed(connect(site)).keys() == site.documents.keys()
 
 
