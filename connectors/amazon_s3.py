@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote_plus, urlsplit
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from connectors.addresses import OutOfReach, pools_within
+from connectors.addresses import OutOfReach, Reach, pools_within
 from connectors.base import (
     ConfigurationError,
     ConnectionStatus,
@@ -68,6 +68,11 @@ CREDENTIAL_PROBLEMS = {
     "NotSignedUp": "the account is not signed up for Amazon S3",
     "AccountProblem": "there is a problem with the AWS account: its owner must contact AWS",
 }
+# https://docs.aws.amazon.com/general/latest/gr/s3.html. Other names below amazonaws.com are those of
+# customers' machines.
+_AMAZON = re.compile(
+    r"(?:[a-z0-9-]+\.)*s3[a-z0-9-]*(?:\.dualstack)?(?:\.[a-z]+(?:-[a-z]+)+-\d+)?(?:\.vpce)?\.amazonaws\.com(?:\.cn)?"
+)
 _MD5 = re.compile("[0-9a-f]{32}")
 WRONG_REGION = {
     "PermanentRedirect",
@@ -398,6 +403,19 @@ class AmazonS3(Connector):
         self._stay_within_reach(made)
         self._session = session
         return cast("S3Client", made)
+
+    def keep_to(self, reach: Reach) -> None:
+        """Whoever configures a source of the console does not choose who gets to see this machine's
+        credentials."""
+        super().keep_to(reach)
+        if reach.networks is None or not self.endpoint_url or self.anonymous or self.access_key_id:
+            return
+        host = urlsplit(self.endpoint_url).hostname or ""
+        if not _AMAZON.fullmatch(host.rstrip(".")):
+            raise ConfigurationError(
+                f"{self.connector_type}: endpoint_url: the credentials of this machine are not for {host}: give"
+                " access_key_id and secret_access_key, or set anonymous"
+            )
 
     def _stay_within_reach(self, client: Any) -> None:
         """Names are looked at whenever a connection is made. botocore has no setting for that."""

@@ -13,14 +13,14 @@ from datetime import datetime, timezone
 from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from dateutil.parser import isoparse
 from pydantic import Field, PrivateAttr, model_validator
 from requests import PreparedRequest, Response
 from requests.adapters import BaseAdapter
 
-from connectors.addresses import OutOfReach, adapter_within
+from connectors.addresses import OutOfReach, Reach, adapter_within
 from connectors.base import (
     ConfigurationError,
     ConnectionStatus,
@@ -37,6 +37,7 @@ from connectors.http import check_url
 from connectors.http_budget import LONGEST_WAIT, LONGEST_WAIT_OF_A_TEST, THROTTLED, Budget, wait_asked_for
 
 GOOGLE = "https://storage.googleapis.com"
+_OF_GOOGLE = re.compile(r"(?:[a-z0-9-]+\.)+googleapis\.com")
 SCOPE = "https://www.googleapis.com/auth/devstorage.read_only"
 ITEM = (
     "name,generation,size,md5Hash,crc32c,updated,contentType,contentEncoding,storageClass,customerEncryption"
@@ -327,6 +328,24 @@ class GoogleCloudStorage(Connector):
                 for_tokens.mount(scheme, adapter_within(self._reach, 1))
         return session
 
+    def keep_to(self, reach: Reach) -> None:
+        """Whoever configures a source of the console chooses neither the file of a key nor who gets to
+        see this machine's credentials."""
+        super().keep_to(reach)
+        if reach.networks is None or self.anonymous:
+            return
+        if self.service_account_key and not _is_json(self.service_account_key):
+            try:
+                reach.check_file(self.service_account_key)
+            except OutOfReach as error:
+                raise ConfigurationError(f"{self.connector_type}: service_account_key: {error}") from None
+        host = urlsplit(self.endpoint_url or GOOGLE).hostname or ""
+        if not self.service_account_key and not _OF_GOOGLE.fullmatch(host.rstrip(".")):
+            raise ConfigurationError(
+                f"{self.connector_type}: endpoint_url: the credentials of this machine are not for {host}: give"
+                " service_account_key, or set anonymous"
+            )
+
     def close(self) -> None:
         with self._making:
             if self._made is not None:
@@ -517,13 +536,18 @@ def _own_key(row: Mapping[str, Any]) -> NotImported | None:
     return NotImported("encrypted with a key of its owner's (CSEK), which cannot be given here", refused=True)
 
 
+def _is_json(setting: str) -> bool:
+    """Whether a key is given as it is, and not as the path of its file."""
+    return setting.lstrip().startswith("{")
+
+
 def _key(setting: str) -> dict[str, Any]:
     """The content of a service account key that is given as JSON or as a path.
 
     Raises ConfigurationError unless it is one whose tokens come from an address that may be asked.
     """
     text = setting
-    if not setting.lstrip().startswith("{"):
+    if not _is_json(setting):
         try:
             text = Path(setting).read_text(encoding="utf-8")
         except (OSError, ValueError):

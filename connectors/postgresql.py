@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ _SAME_IN_BINARY = frozenset(
     (_BOOL, _BYTEA, _INT8, _INT2, _INT4, _TEXT, _BPCHAR, _VARCHAR, _DATE, _TIMESTAMP, _TIMESTAMPTZ, _UUID)
 )
 """Types whose values psycopg makes the same of, whether they come as text or in binary."""
+NO_FILE = f"{os.devnull}/none"
 _HARMLESS = {
     "random",
     "random_normal",
@@ -69,11 +71,14 @@ class PostgreSQL(SQLConnector):
             "sslkey": self.sslkey,
         }
         engine = sa.create_engine(
-            sa.URL.create(
-                "postgresql+psycopg", self.username, self.password, self.host, self.port, self.database
-            ),
+            sa.URL.create("postgresql+psycopg", self.username, None, self.host, self.port, self.database),
             connect_args={
                 "connect_timeout": 10,
+                # Else libpq would send what this machine keeps for other servers (PGPASSWORD, ~/.pgpass), or
+                # send elsewhere what is for this one (PGHOSTADDR).
+                "password": self.password or "",
+                "passfile": NO_FILE,
+                "hostaddr": "",
                 "client_encoding": "utf8",
                 "application_name": "citysort",
                 **{name: value for name, value in ssl.items() if value is not None},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import socket
 import time
 import tracemalloc
 import uuid
@@ -20,6 +21,7 @@ import boto3
 import pytest
 
 from connectors import amazon_s3, get_connector
+from connectors.addresses import EVERYWHERE, Reach, read_networks
 from connectors.amazon_s3 import AmazonS3
 from connectors.base import (
     ConfigurationError,
@@ -676,6 +678,61 @@ def test_credentials_of_the_environment_are_found(
         True,
         f"bucket {bucket} can be listed; there are objects in it",
     )
+
+
+@pytest.mark.parametrize("profile", [None, "archive"])
+def test_credentials_of_the_machine_are_not_sent_where_a_source_of_the_console_says(
+    bucket: str, front: Proxy, s3_server: S3Server, profile: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(s3_server, bucket, "a.txt")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
+    console = Reach(read_networks("127.0.0.0/8"))
+    own: dict[str, Any] = {"access_key_id": None, "secret_access_key": None, "profile_name": profile}
+    connector = connect(s3_server, bucket, endpoint_url=front.endpoint_url, **own)
+    with pytest.raises(ConfigurationError, match=r"not for 127\.0\.0\.1: give access_key_id") as refusal:
+        connector.keep_to(console)
+    assert_one_clean_sentence(str(refusal.value))
+    connector.keep_to(EVERYWHERE)
+    given = connect(s3_server, bucket, endpoint_url=front.endpoint_url)
+    given.keep_to(console)
+    assert only(given).filename == "a.txt"
+
+
+@pytest.mark.parametrize(
+    ("host", "of_amazon"),
+    [
+        ("s3.amazonaws.com", True),
+        ("S3.eu-central-1.amazonaws.com.", True),
+        ("s3.dualstack.us-gov-west-1.amazonaws.com", True),
+        ("s3-fips.us-east-1.amazonaws.com", True),
+        ("records.s3.cn-north-1.amazonaws.com.cn", True),
+        ("bucket.vpce-1a2b3c4d-5e6f.s3.us-east-1.vpce.amazonaws.com", True),
+        ("s3express-use1-az4.us-east-1.amazonaws.com", True),
+        ("s3.amazonaws.com.evil.example", False),
+        ("s3.evil-amazonaws.com", False),
+        ("amazonaws.com", False),
+        ("abc123.execute-api.us-east-1.amazonaws.com", False),
+        ("s3-123.us-east-1.elb.amazonaws.com", False),
+        ("ec2-8-8-8-8.s3.compute-1.amazonaws.com", False),
+        ("minio.city.example", False),
+    ],
+)
+def test_credentials_of_the_machine_are_for_amazon(
+    host: str, of_amazon: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    connector = AmazonS3(bucket_name="records", endpoint_url=f"https://{host}")
+    if of_amazon:
+        connector.keep_to(Reach(()))
+    else:
+        with pytest.raises(ConfigurationError, match="the credentials of this machine are not for"):
+            connector.keep_to(Reach(()))
+
+
+def unknown(*_arguments: object, **_options: object) -> None:
+    """A name service that is asked nothing over the network."""
+    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
 
 def test_a_public_bucket_needs_no_credentials_and_gets_none(s3_server: S3Server, front: Proxy) -> None:

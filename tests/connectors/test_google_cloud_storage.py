@@ -31,6 +31,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage  # type: ignore[import-untyped]
 
 from connectors import get_connector, google_cloud_storage
+from connectors.addresses import EVERYWHERE, Reach, read_networks
 from connectors.base import (
     ConfigurationError,
     DownloadFailed,
@@ -662,6 +663,52 @@ def test_googles_default_credentials_are_used_when_there_is_no_key(
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
     assert connect(google, bucket, service_account_key=None).test_connection().ok
     assert len(google.tokens) == 1
+
+
+def test_credentials_of_the_machine_are_not_sent_where_a_source_of_the_console_says(
+    gcs_server: GCSServer, bucket: str, google: Google, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(gcs_server, bucket, "a.txt")
+    path = tmp_path / "key.json"
+    path.write_text(json.dumps(google.key))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    console = Reach(read_networks("127.0.0.0/8"))
+    with pytest.raises(ConfigurationError, match=r"not for 127\.0\.0\.1: give service_account_key"):
+        connect(google, bucket, service_account_key=None).keep_to(console)
+    connect(google, bucket, service_account_key=None).keep_to(EVERYWHERE)
+    given = connect(google, bucket)
+    given.keep_to(console)
+    assert only(given).filename == "a.txt"
+
+
+def test_credentials_of_the_machine_are_for_google(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_arguments: object, **_options: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    for url in (None, "https://storage.googleapis.com", "https://storage.me-central2.rep.googleapis.com"):
+        GoogleCloudStorage(bucket_name="records", endpoint_url=url).keep_to(Reach(()))
+    for url in ("https://googleapis.com.evil.example", "https://storage.evil-googleapis.com"):
+        with pytest.raises(ConfigurationError, match="the credentials of this machine are not for"):
+            GoogleCloudStorage(bucket_name="records", endpoint_url=url).keep_to(Reach(()))
+
+
+def test_a_source_of_the_console_names_the_file_of_a_key_in_the_allowed_folder_only(
+    bucket: str, google: Google, tmp_path: Path
+) -> None:
+    allowed = tmp_path / "allowed"
+    allowed.mkdir()
+    loopback = read_networks("127.0.0.0/8")
+    for path in (tmp_path / "key.json", allowed / "key.json"):
+        path.write_text(json.dumps(google.key))
+    outside = connect(google, bucket, service_account_key=str(tmp_path / "key.json"))
+    for folder in (None, allowed):
+        with pytest.raises(ConfigurationError, match=r"service_account_key: .*CITYSORT_ALLOWED_FOLDER"):
+            outside.keep_to(Reach(loopback, folder))
+    assert google.tokens == []
+    inside = connect(google, bucket, service_account_key=str(allowed / "key.json"))
+    inside.keep_to(Reach(loopback, allowed))
+    assert inside.test_connection().ok
 
 
 def test_no_credentials_at_all_are_asked_for(bucket: str, google: Google) -> None:

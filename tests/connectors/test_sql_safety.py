@@ -216,6 +216,24 @@ def test_passwords_of_any_characters_stay_secret(request: pytest.FixtureRequest,
     assert "check username and password" in message
 
 
+def test_passwords_that_the_machine_keeps_are_not_sent(
+    postgresql: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    password = postgresql.settings()["password"]
+    postgresql.create()
+    kept = tmp_path / "pgpass"
+    kept.write_text(f"*:*:*:*:{password}\n")
+    kept.chmod(0o600)
+    for name, value in (("PGPASSWORD", password), ("PGPASSFILE", str(kept))):
+        with monkeypatch.context() as environment:
+            environment.setenv(name, value)
+            ok, message = postgresql.connector(password=None).test_connection()
+            assert not ok, name
+            assert "check username and password" in message
+    monkeypatch.setenv("PGHOSTADDR", "127.0.0.9")
+    assert postgresql.connector().test_connection().ok
+
+
 @pytest.mark.parametrize(
     ("kind", "settings", "words"),
     [
