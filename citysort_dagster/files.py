@@ -100,6 +100,12 @@ class FileStore(ABC):
     def paths(self) -> Iterator[str]:
         """The path of every stored file, lazily and in no particular order."""
 
+    def require_files(self) -> None:
+        """Raises FileStoreError when there is no file at all, as in a folder that is not mounted or a bucket
+        that is another: then a missing file tells nothing about that file."""
+        if next(self.paths(), None) is None:
+            raise FileStoreError(f"{self.url} holds no file at all: is it mounted, and is it the right one?")
+
 
 def open_file_store(url: str, staging: Path) -> FileStore:
     """The file store at a URL, without contacting it.
@@ -184,10 +190,9 @@ class LocalFiles(FileStore):
 
     @contextmanager
     def local_copy(self, path: str) -> Iterator[Path]:
-        local = self._root / _checked(path)
-        if not local.is_file():
-            raise _missing(path)
-        yield local
+        # Whoever gets the path could not tell a disk that fails from a document that is broken.
+        self.open(path).close()
+        yield self._root / path
 
     def size(self, path: str) -> int | None:
         with self._errors():

@@ -14,7 +14,7 @@ from typing import Any
 
 import dagster as dg
 
-from citysort_dagster.files import FileStoreError
+from citysort_dagster.files import FileStoreError, StoredFileMissing
 from citysort_dagster.installation import Installation
 from citysort_dagster.pipeline.classify import Classification, classify
 from citysort_dagster.pipeline.extract import Extraction, TextExtractor
@@ -72,12 +72,19 @@ def build_ingestion_assets(
     def document_text(context: dg.AssetExecutionContext) -> None:
         installation: Installation = context.resources.installation
         outcomes: Counter[str] = Counter()
-        for rows in _extracted(installation, context):
+        out_of_reach: list[str] = []
+        for rows in _extracted(installation, context, out_of_reach):
             outcomes["documents"] += installation.database.write(
                 partial(documents.save_texts, run_id=context.run.run_id, texts=rows)
             )
             outcomes["without_text"] += sum(row["problem"] is not None for row in rows)
             outcomes["characters"] += sum(len(row["text"]) for row in rows)
+        if out_of_reach:
+            sentence = f"Documents wait for files that cannot be read now: {out_of_reach[0]}"
+            # A failed step would keep those that have been read from the steps that follow.
+            if not outcomes["documents"]:
+                raise dg.Failure(sentence)
+            context.log.warning(sentence)
         _report(context, outcomes, ("documents", "without_text", "characters"))
 
     @ingestion_asset(DOCUMENT_CLASSIFICATION, [DOCUMENT_TEXT], "What each document is, with its fields.")
@@ -166,9 +173,13 @@ def _pending(
 
 
 def _extracted(
-    installation: Installation, context: dg.AssetExecutionContext
+    installation: Installation, context: dg.AssetExecutionContext, out_of_reach: list[str]
 ) -> Iterator[Sequence[dict[str, Any]]]:
-    """The texts of all waiting documents, in batches as they become ready."""
+    """The texts of all waiting documents, in batches as they become ready.
+
+    What is in the way of a document whose file cannot be read now is appended to `out_of_reach`; such
+    a document goes on waiting, and all that follow it do while the file store is out altogether.
+    """
     copies: dict[str, ExitStack] = {}
     unreadable: list[tuple[str, Extraction]] = []
 
@@ -179,8 +190,16 @@ def _extracted(
                 try:
                     path = copy.enter_context(installation.files.local_copy(row.path))
                 except (FileStoreError, OSError) as error:
-                    problem = f"the stored file cannot be read: {getattr(error, 'strerror', None) or error}"
-                    unreadable.append((row.id, Extraction("", None, None, False, problem)))
+                    try:
+                        installation.files.require_files()
+                    except FileStoreError as outage:
+                        out_of_reach.append(str(outage))
+                        return
+                    if isinstance(error, StoredFileMissing):
+                        problem = f"The document cannot be read: {error}."
+                        unreadable.append((row.id, Extraction("", None, None, False, problem)))
+                    else:
+                        out_of_reach.append(str(error))
                     continue
                 copies[row.id] = copy
                 yield row.id, path, row.filename

@@ -126,6 +126,20 @@ def test_missing_files_say_so(store: FileStore) -> None:
         pass
 
 
+def test_a_store_without_any_file_is_told_from_one_that_lacks_a_file(store: FileStore) -> None:
+    with pytest.raises(FileStoreError, match="holds no file at all: is it mounted"):
+        store.require_files()
+    publish(store, {"aa/x.pdf": b"x"})
+    store.require_files()
+
+
+def test_a_local_file_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
+    store = open_file_store("", tmp_path / "incoming")
+    (tmp_path / "files" / "aa" / "x.pdf").mkdir(parents=True)
+    with pytest.raises(FileStoreError, match="Is a directory"), store.local_copy("aa/x.pdf"):
+        pass
+
+
 def test_a_staged_file_that_is_missing_says_so(store: FileStore, tmp_path: Path) -> None:
     with pytest.raises(FileStoreError, match=r"files cannot be kept in .*: No such file or directory"):
         store.publish([(tmp_path / "never written", "aa/x")])

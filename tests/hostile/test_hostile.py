@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 import pytest
@@ -178,6 +178,45 @@ def stored(name: str) -> Path:
     with open_installation() as installation, installation.database.read() as connection:
         path = connection.execute(sa.select(Document.path).where(Document.filename == name)).scalar_one()
         return installation.settings.data_dir / "files" / str(path)
+
+
+def test_documents_wait_while_their_files_are_out_of_reach(tmp_path: Path) -> None:
+    names = ("gone.txt", "locked.txt", "permit.pdf")
+    import_all(tmp_path, dict.fromkeys(names, documents.pdf()))
+    files = tmp_path / "data" / "files"
+    unmounted = files.rename(tmp_path / "unmounted")
+    for mount_point in (False, True):
+        if mount_point:
+            files.mkdir()
+        outcome = launch.process()
+        assert outcome.waiting == len(names)
+        assert "Documents wait for files that cannot be read now" in str(outcome.failure)
+        assert f"{files.as_uri()} holds no file at all" in str(outcome.failure)
+    files.rmdir()
+    unmounted.rename(files)
+
+    stored("gone.txt").unlink()
+    locked = stored("locked.txt")
+    content = locked.read_bytes()
+    locked.unlink()
+    locked.mkdir()
+    assert launch.process().failure is None
+    assert by_name("stage") == {"gone.txt": "queued", "locked.txt": "imported", "permit.pdf": "queued"}
+    outcome = launch.process()
+    assert (outcome.waiting, "Is a directory" in str(outcome.failure)) == (1, True)
+    locked.rmdir()
+    locked.write_bytes(content)
+    assert launch.process().failure is None
+    assert set(by_name("stage").values()) == {"queued"}
+    reasons = by_name("review_reasons")
+    assert reasons.pop("gone.txt")[0].endswith("gone.txt is missing.")
+    assert list(reasons.values()) == [[], []]
+
+
+def by_name(column: str) -> dict[str, Any]:
+    """What this column says of each document, by its name."""
+    with open_installation() as installation, installation.database.read() as connection:
+        return {row.filename: getattr(row, column) for row in connection.execute(sa.select(Document))}
 
 
 def test_a_text_of_two_gigabytes(tmp_path: Path) -> None:
