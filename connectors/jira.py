@@ -99,9 +99,13 @@ class Jira(AtlassianConnector):
                     if not isinstance(fields, dict) or not isinstance(fields.get("attachment"), list):
                         mute += 1
                         continue
+                    touched = fields.get("updated")
+                    # An issue that was moved here, or has come to match the query, was touched: a listing of
+                    # what is new has to tell its older attachments as well, as none before has told them.
+                    told = window.start and not window.end and touched and moment(touched) >= window.start
                     for attachment in fields["attachment"]:
                         document = self._document(stated(issue, "key"), fields, attachment)
-                        if window.includes(document.modified_at):
+                        if told or window.includes(document.modified_at):
                             yield document
         except RequestFailed as failure:
             if failure.status == 400:
@@ -158,7 +162,7 @@ class Jira(AtlassianConnector):
         return {
             # Keys stay as they are while issues are touched.
             "jql": f"{' AND '.join(conditions)} ORDER BY key ASC",
-            "fields": "summary,project,attachment",
+            "fields": "summary,project,attachment,updated",
             "maxResults": str(ISSUES_PER_PAGE),
         }
 

@@ -83,6 +83,14 @@ class SimulatedJira(SimulatedAtlassian):
         with self.lock:
             self.issues[key].updated = updated or self.now()
 
+    def move(self, key: str, project: str, *, updated: datetime | None = None) -> None:
+        """To another project, where it gets another key."""
+        with self.lock:
+            issue = self.issues[self.add_issue(project, self.issues[key].summary, updated=updated)]
+            issue.id, issue.attachments = self.issues[key].id, self.issues.pop(key).attachments
+            for id in issue.attachments:
+                self.documents[id].fields["issue"] = issue.key
+
     def add(
         self,
         name: str,

@@ -227,6 +227,17 @@ def test_an_issue_that_was_touched_later_still_holds_its_attachments(site: Simul
     assert listed(connect(site), Window(DAY, DAY + timedelta(days=1))).keys() == {old.id}
 
 
+def test_an_issue_that_is_moved_here_later_brings_its_old_attachments(site: SimulatedJira) -> None:
+    old = site.add("old.pdf", b"x", modified_at=DAY, project="OPS")
+    new = site.add("new.pdf", b"y", modified_at=DAY + timedelta(days=1), project="HR")
+    connector = connect(site, project_key="HR")
+    assert listed(connector).keys() == {new.id}
+    site.move(old.fields["issue"], "HR", updated=DAY + timedelta(days=9))
+    assert listed(connector, Window(DAY + timedelta(days=2), None)).keys() == {old.id}
+    assert listed(connector, Window(DAY + timedelta(days=2), DAY + timedelta(days=20))) == {}
+    assert listed(connector, Window(DAY, DAY + timedelta(days=1))).keys() == {old.id}
+
+
 def test_what_is_touched_during_a_listing_comes_once(site: SimulatedJira) -> None:
     fill(site, 250)
     first = next(iter(site.issues))
