@@ -235,12 +235,14 @@ class AmazonS3(Connector):
         if key.endswith("/") and not size:
             return None  # what consoles make to show an empty folder
         etag = entry.get("ETag", "").strip('"')
+        modified_at = _utc(entry["LastModified"])
         storage_class = entry.get("StorageClass", "STANDARD")
         return ExternalDocument(
             external_id=f"s3://{self.bucket_name}/{key}",
-            version=f"{etag}:{size}",
+            # The ETag is what stands before the last colon, if the store keeps any.
+            version=f"{etag}:{size}" if etag else f":{size}-{modified_at:%Y%m%dT%H%M%S.%fZ}",
             filename=key.rstrip("/").rpartition("/")[2] or key,
-            modified_at=entry["LastModified"].astimezone(timezone.utc),
+            modified_at=modified_at,
             size=size,
             source_url=source_url(key),
             metadata={"bucket": self.bucket_name, "key": key, "storage_class": storage_class},
@@ -365,6 +367,10 @@ class AmazonS3(Connector):
 
     def _get(self, key: str, etag: str, start: int) -> GetObjectOutputTypeDef:
         pinned: dict[str, Any] = {"IfMatch": f'"{etag}"'} if etag else {}
+        if start and not etag:
+            raise DownloadFailed(
+                "the connection broke off, and without an ETag the rest may be that of another version"
+            )
         if start:
             pinned["Range"] = f"bytes={start}-"
         answer = self._client().get_object(
@@ -645,6 +651,11 @@ def _time(text: str) -> datetime:
         return parse_timestamp(text)
 
 
+def _utc(moment: datetime) -> datetime:
+    """Some stores leave the zone out."""
+    return moment.astimezone(timezone.utc) if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
+
 def _archived(entry: ObjectTypeDef) -> NotImported | None:
     """Why an object cannot be read now: https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects.html.
 
@@ -656,7 +667,7 @@ def _archived(entry: ObjectTypeDef) -> NotImported | None:
     if entry.get("StorageClass") not in ("GLACIER", "DEEP_ARCHIVE"):
         return None
     until = restore.get("RestoreExpiryDate")
-    if until is not None and until > datetime.now(timezone.utc):
+    if until is not None and _utc(until) > datetime.now(timezone.utc):
         return None
     return NotImported("archived: it must be restored in S3 before it can be read", True)
 

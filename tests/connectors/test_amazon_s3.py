@@ -242,6 +242,39 @@ def test_a_page_is_read_as_xml_however_it_is_written(
     assert document.modified_at == datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
+@pytest.fixture
+def in_chicago(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with monkeypatch.context() as environment:
+        environment.setenv("TZ", "America/Chicago")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("in_chicago")
+@pytest.mark.parametrize("more", ["", "<!-- left to botocore -->"])
+def test_times_without_a_zone_are_utc(s3_server: S3Server, bucket: str, front: Proxy, more: str) -> None:
+    next_hour = datetime.now(timezone.utc) + timedelta(hours=1)
+    restored = (
+        "<StorageClass>GLACIER</StorageClass><RestoreStatus><IsRestoreInProgress>false</IsRestoreInProgress>"
+        f"<RestoreExpiryDate>{next_hour:%Y-%m-%dT%H:%M:%S}</RestoreExpiryDate></RestoreStatus></Contents>"
+    )
+    page = listing("a.txt", more=more).replace(b"2026-01-01T00:00:00.000Z", b"2026-01-01T00:00:00")
+    front.before = answering(200, page.replace(b"</Contents>", restored.encode()))
+    document = only(connect(s3_server, bucket, endpoint_url=front.endpoint_url))
+    assert document.modified_at == datetime(2026, 1, 1, tzinfo=timezone.utc)
+    assert document.not_imported is None
+
+
+def test_without_an_etag_the_time_is_in_the_version(s3_server: S3Server, bucket: str, front: Proxy) -> None:
+    page = re.sub(b"<ETag>.*?</ETag>", b"", listing("a.txt"))
+    front.before = answering(200, page)
+    connector = connect(s3_server, bucket, endpoint_url=front.endpoint_url)
+    before = only(connector).version
+    front.before = answering(200, page.replace(b"00:00.000Z", b"00:01.000Z"))
+    assert only(connector).version != before
+
+
 @pytest.mark.parametrize("missing", ["Key", "Size", "LastModified"])
 def test_an_entry_that_is_no_object_ends_the_listing(
     s3_server: S3Server, bucket: str, front: Proxy, missing: str
@@ -982,6 +1015,29 @@ def test_a_server_that_cannot_go_on_fails_instead_of_repeating(
     front.after = ignore_range
     with pytest.raises(DownloadFailed, match="cannot go on where it did"):
         content(connector, document)
+
+
+def test_without_an_etag_two_versions_are_not_put_together(
+    s3_server: S3Server, bucket: str, front: Proxy
+) -> None:
+    put(s3_server, bucket, "a.bin", b"a" * 3_000_000)
+    connector = connect(s3_server, bucket, endpoint_url=front.endpoint_url)
+    breaks = cut(1_500_000)
+
+    def keep_no_etags(exchange: Exchange) -> None:
+        exchange.answer_headers.pop("etag", None)
+        if "list-type" in exchange.path:
+            exchange.body = re.sub(rb"<ETag>.*?</ETag>", b"", exchange.body)
+            exchange.answer_headers.pop("content-length", None)
+        if is_download(exchange):
+            put(s3_server, bucket, "a.bin", b"b" * 3_000_000)
+        breaks(exchange)
+
+    front.after = keep_no_etags
+    document = only(connector)
+    with pytest.raises(DownloadFailed, match="without an ETag the rest may be that of another version"):
+        content(connector, document)
+    assert content(connector, only(connector)) == b"b" * 3_000_000
 
 
 def test_a_short_body_without_a_length_is_noticed(s3_server: S3Server, bucket: str, front: Proxy) -> None:
