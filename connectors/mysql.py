@@ -175,6 +175,9 @@ class MySQL(SQLConnector):
     def _byte_length(self, content: Column) -> sa.ColumnElement[Any]:
         return sa.func.octet_length(self._bytes(content))
 
+    def _can_be_looked_up(self, type_: Any) -> bool:
+        return type_.code not in (FIELD_TYPE.FLOAT, FIELD_TYPE.BIT)
+
     def _id_values(self, external_id: str, type_: Any) -> list[Any]:
         if type_.binary and type_.code in _STRINGS:
             return [bytes.fromhex(external_id)] if _HEX.fullmatch(external_id) else []

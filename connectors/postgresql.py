@@ -20,7 +20,9 @@ from connectors.sql import Column, HostName, Plan, SQLConnector, Trouble
 # Type numbers of pg_type.dat, https://github.com/postgres/postgres/blob/master/src/include/catalog/pg_type.dat.
 _BYTEA, _DATE, _TIMESTAMP, _TIMESTAMPTZ = 17, 1082, 1114, 1184
 _BOOL, _INT8, _INT2, _INT4, _TEXT, _BPCHAR, _VARCHAR, _UUID = 16, 20, 21, 23, 25, 1042, 1043, 2950
-_OID = 26
+_OID, _JSON, _NUMERIC, _JSONB = 26, 114, 1700, 3802
+_FIRST_OF_EXTENSIONS = 16384
+"""Types from here on are those of extensions and users, https://www.postgresql.org/docs/current/system-catalog-initial-data.html#SYSTEM-CATALOG-OID-ASSIGNMENT."""
 _SAME_IN_BINARY = frozenset(
     (_BOOL, _BYTEA, _INT8, _INT2, _INT4, _TEXT, _BPCHAR, _VARCHAR, _DATE, _TIMESTAMP, _TIMESTAMPTZ, _UUID)
 )
@@ -156,6 +158,19 @@ class PostgreSQL(SQLConnector):
         if column.type == _BYTEA:  # whose text is never empty
             return sa.or_(column.value.is_(None), sa.func.octet_length(column.value) == 0)
         return super()._is_blank(column)
+
+    def _can_be_looked_up(self, type_: Any) -> bool:
+        found = psycopg.adapters.types.get(type_)
+        return type_ not in (_JSON, _JSONB) and (found is None or type_ != found.array_oid)
+
+    def _id_groups(self, id_: Column) -> tuple[sa.ColumnElement[Any], sa.ColumnElement[Any]]:
+        # By its text: collations, citext and numbers find that a and A, or 1 and 1.0, are the same.
+        text = sa.cast(id_.value, sa.Text).collate("C")
+        if id_.type in (_TEXT, _VARCHAR) or id_.type >= _FIRST_OF_EXTENSIONS:
+            return text, text
+        if id_.type in (_BPCHAR, _NUMERIC):
+            return sa.func.min(id_.value), text
+        return id_.value, id_.value
 
     def _id_values(self, external_id: str, type_: Any) -> list[Any]:
         # Sent without a type: the server reads the text as whatever the column is.

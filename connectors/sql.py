@@ -220,6 +220,10 @@ class SQLConnector(Connector):
     def _byte_length(self, content: Column) -> sa.ColumnElement[Any]:
         """How many bytes `_bytes` has, where possible without reading them."""
 
+    def _can_be_looked_up(self, type_: Any) -> bool:
+        """Whether the database finds an id of this type by its text."""
+        return True
+
     @abstractmethod
     def _id_values(self, external_id: str, type_: Any) -> list[Any]:
         """What to look for in an id column of this type, to find every id that has this text."""
@@ -422,6 +426,11 @@ class SQLConnector(Connector):
 
     def _make_plan(self, types: Mapping[str, Any]) -> Plan:
         id_ = self._column(types, "id_column")
+        if not self._can_be_looked_up(id_.type):
+            raise ConfigurationError(
+                f"{self._system()}: {self.id_column} (setting id_column) has a type whose values cannot be"
+                " looked up: cast it to text in the query"
+            )
         modified = self._column(types, "modified_column") if self.modified_column else None
         version = self._column(types, "version_column") if self.version_column else None
         content = self._column(types, "content_column") if self.content_column else None

@@ -163,6 +163,57 @@ def test_ids_that_differ_only_in_case_or_trailing_space_are_different(database: 
     }
 
 
+@pytest.mark.parametrize(
+    ("type_", "ids"),
+    [
+        ("text COLLATE no_case", ["a", "A", "a "]),
+        ("varchar(9) COLLATE no_case", ["a", "A", "a "]),
+        ("char(5) COLLATE no_case", ["a    ", "A    "]),
+        ("citext", ["a", "A", "a "]),
+        ("numeric", ["1", "1.0", "0.0000001"]),
+    ],
+)
+def test_ids_that_are_equal_to_postgresql_alone_are_different(
+    postgresql: Database, type_: str, ids: list[str]
+) -> None:
+    postgresql.execute("CREATE EXTENSION IF NOT EXISTS citext")
+    postgresql.execute(
+        "CREATE COLLATION no_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+    )
+    postgresql.create(id_=type_)
+    postgresql.insert(*((id_, "x", WINTER, id_.encode()) for id_ in ids), *[("7", "x", WINTER, b"")] * 2)
+    connector = postgresql.connector()
+    documents = list(connector.list_documents())
+    wanted = [document for document in documents if document.not_imported is None]
+    assert sorted(fetched(connector, document) for document in wanted) == sorted(id_.encode() for id_ in ids)
+    assert len(documents) == len(ids) + 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "type_", "value"),
+    [
+        ("postgresql", "json", "{}"),
+        ("postgresql", "jsonb", "{}"),
+        ("postgresql", "integer[]", "{1,2}"),
+        ("postgresql", "text[]", "{a}"),
+        ("mysql", "float", 0.1),
+        ("mysql", "bit(9)", 5),
+    ],
+)
+def test_ids_of_a_type_that_cannot_be_looked_up_are_refused(
+    request: pytest.FixtureRequest, kind: str, type_: str, value: Any
+) -> None:
+    database: Database = request.getfixturevalue(kind)
+    database.create(id_=type_)
+    database.insert((value, "a", WINTER, b"content"))
+    with pytest.raises(ConfigurationError, match=r"\(setting id_column\) .* cast it to text in the query"):
+        listed(database.connector())
+    text = "CAST(id AS char(9))" if kind == "mysql" else "id::text"
+    connector = database.connector(f"SELECT {text} AS id, name, modified, content FROM documents")
+    [document] = listed(connector).values()
+    assert fetched(connector, document) == b"content"
+
+
 def test_an_id_that_stands_twice_fails_and_the_others_are_fine(database: Database) -> None:
     database.create()
     database.insert((1, "a", WINTER, b"a"), (2, "b", WINTER, b"b"), (1, "c", local(5, 5, 2020), b"c"))
