@@ -24,6 +24,7 @@ from citysort_dagster.pipeline.rules import OTHER, Rules, RulesError, load_rules
 from citysort_dagster.review import routed_by, uphold
 from citysort_dagster.source_assets import IMPORTED_TAG
 from citysort_dagster.store import documents
+from citysort_dagster.store.document_words import words_of_documents
 from citysort_dagster.store.sync_log import storable_text
 
 BATCH = 200
@@ -74,8 +75,10 @@ def build_ingestion_assets(
         outcomes: Counter[str] = Counter()
         out_of_reach: list[str] = []
         for rows in _extracted(installation, context, out_of_reach):
+            with installation.database.read() as connection:
+                words = words_of_documents(connection, {row["document_id"]: row["text"] for row in rows})
             outcomes["documents"] += installation.database.write(
-                partial(documents.save_texts, run_id=context.run.run_id, texts=rows)
+                partial(documents.save_texts, run_id=context.run.run_id, texts=rows, words=words)
             )
             outcomes["without_text"] += sum(row["problem"] is not None for row in rows)
             outcomes["characters"] += sum(len(row["text"]) for row in rows)

@@ -53,18 +53,27 @@ def words_of(text: str) -> list[str]:
     return list(found)
 
 
-def remember_words(connection: sa.Connection, texts: Mapping[str, str]) -> None:
-    """Indexes these documents by their text, name and id at the source; `texts` are by document id."""
+def words_of_documents(connection: sa.Connection, texts: Mapping[str, str]) -> dict[str, list[str]]:
+    """The words of the texts, names and ids at the source of these documents; `texts` are by document id.
+
+    Takes a while for long texts: not for a transaction that others wait for.
+    """
     rows = connection.execute(
         sa.select(Document.id, Document.filename, Document.external_id).where(Document.id.in_(texts))
     ).all()
-    if not rows:
+    return {row.id: words_of(f"{row.filename} {row.external_id} {texts[row.id]}") for row in rows}
+
+
+def remember_words(connection: sa.Connection, words: Mapping[str, Sequence[str]]) -> None:
+    """Indexes documents by these words; they are by document id."""
+    if not words:
         return
-    forget_words(connection, [row.id for row in rows])
-    words = {row.id: words_of(f"{row.filename} {row.external_id} {texts[row.id]}") for row in rows}
+    forget_words(connection, list(words))
     if connection.dialect.name == "postgresql":
         value: Any = sa.func.array_to_tsvector(sa.bindparam("words", type_=sa.ARRAY(sa.Text)))
-        values: list[dict[str, Any]] = [{"document_id": id_, "words": found} for id_, found in words.items()]
+        values: list[dict[str, Any]] = [
+            {"document_id": id_, "words": list(found)} for id_, found in words.items()
+        ]
     else:
         value = sa.bindparam("words")
         values = [{"document_id": id_, "words": " ".join(found)} for id_, found in words.items()]

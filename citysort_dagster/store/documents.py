@@ -56,15 +56,22 @@ def pending_partitions(connection: sa.Connection, imported_before: datetime) -> 
     return dict(rows.tuples().all())
 
 
-def save_texts(connection: sa.Connection, run_id: str, texts: Sequence[Mapping[str, Any]]) -> int:
-    """Stores extracted texts and returns how many documents they moved on; another run may have
-    been there first."""
+def save_texts(
+    connection: sa.Connection,
+    run_id: str,
+    texts: Sequence[Mapping[str, Any]],
+    words: Mapping[str, Sequence[str]],
+) -> int:
+    """Stores extracted texts, and the words by which their documents are found, by document id.
+
+    Returns how many documents they moved on; another run may have been there first.
+    """
     moved = [
         text for text in texts if _move(connection, text["document_id"], "imported", {"stage": "extracted"})
     ]
     if moved:
         connection.execute(sa.insert(DocumentText), moved)
-        remember_words(connection, {text["document_id"]: text["text"] for text in moved})
+        remember_words(connection, {text["document_id"]: words[text["document_id"]] for text in moved})
         audit(
             connection,
             [

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from citysort_dagster.store.document_words import remember_words
+from citysort_dagster.store.document_words import remember_words, words_of_documents
 
 revision = "0004"
 down_revision = "0003"
@@ -74,5 +74,6 @@ def index_texts(connection: sa.Connection) -> None:
         ).all()
         if not batch:
             return
-        remember_words(connection, {row.document_id: row.text for row in batch})
+        words = words_of_documents(connection, {row.document_id: row.text for row in batch})
+        remember_words(connection, words)
         after = batch[-1].document_id
