@@ -13,6 +13,7 @@ import email.header
 import io
 import json
 import re
+import unicodedata
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from email.message import Message
@@ -399,9 +400,26 @@ def _header(value: Any) -> str:
 
 _DROPPED = dict.fromkeys([*range(9), 11, *range(14, 32), 0x7F, 0xFFFE, 0xFFFF])
 
+MOST_MARKS = 30
+"""In a row, on one letter: as in https://www.unicode.org/reports/tr15/#Stream_Safe_Text_Format."""
+_NO_MARKS_BELOW = "\u0300"
+
 
 def _clean(text: str) -> str:
     """Line ends as one character; nothing that a database or a terminal would choke on."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n").translate(_DROPPED)
-    text = re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+\n", "\n", text))
+    text = re.sub(r"\n{3,}", "\n\n", re.sub(r"(?<![ \t])[ \t]+\n", "\n", text))
+    text = re.sub(rf"[{_NO_MARKS_BELOW}-\U0010ffff]{{{MOST_MARKS + 1},}}", _with_fewer_marks, text)
     return text.encode("utf-8", "replace").decode().strip()
+
+
+def _with_fewer_marks(found: re.Match[str]) -> str:
+    """Without what makes normalizing a text take time that grows with the square of its length."""
+    marks = 0
+    kept = []
+    for character in found[0]:
+        is_mark = unicodedata.combining(unicodedata.normalize("NFKD", character)[0])
+        marks = marks + 1 if is_mark else 0
+        if marks <= MOST_MARKS:
+            kept.append(character)
+    return "".join(kept)

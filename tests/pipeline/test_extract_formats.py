@@ -147,6 +147,21 @@ def test_nothing_that_databases_or_terminals_choke_on(read: Read) -> None:
     assert text.startswith("Applicant: [31mJane Doe\n\nend")
 
 
+@pytest.mark.parametrize(
+    "marks", ["\u0301\u0327", "\u0f73", "\uff9e\u0327"], ids=["of Latin", "of Tibetan", "of half width"]
+)
+def test_letters_under_a_heap_of_marks_lose_most_of_them(marks: str, read: Read) -> None:
+    """Normalizing them all would take minutes."""
+    text = read(f"Applicant: Ze{marks * 100_000} Nu\u0301n\u0303ez".encode(), "letter.txt").text
+    assert text == f"Applicant: Ze{(marks * 30)[:30]} Nu\u0301n\u0303ez"
+
+
+def test_a_long_row_of_blanks_is_no_trouble(read: Read) -> None:
+    extraction = read(b"Dear clerk" + b" \t" * 400_000 + b"x \t\ny", "letter.txt")
+    assert extraction.problem is None
+    assert extraction.text.endswith(" \tx\ny")
+
+
 # E-mail
 
 
