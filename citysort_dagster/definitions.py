@@ -16,6 +16,7 @@ from citysort_dagster.automation import (
 )
 from citysort_dagster.ingestion_assets import INGESTION, build_ingestion_assets
 from citysort_dagster.installation import Installation, open_installation
+from citysort_dagster.instance import name_process
 from citysort_dagster.reconciliation_asset import (
     reconciliation,
     reconciliation_job,
@@ -33,8 +34,10 @@ from connectors.base import ConfigurationError
 
 
 @dg.resource(config_schema={}, description="The documents database and the file store.")
-def installation_resource(_context: dg.InitResourceContext) -> Iterator[Installation]:
-    """Opens the installation for one run."""
+def installation_resource(context: dg.InitResourceContext) -> Iterator[Installation]:
+    """Opens the installation for one run. Every run needs it: this is where its process names itself."""
+    if context.instance is not None and context.run is not None:
+        name_process(context.instance, context.run)
     with open_installation() as installation:
         yield installation
 

@@ -31,7 +31,7 @@ from citysort_dagster.automation import (
     partition_range_tags,
 )
 from citysort_dagster.installation import Installation
-from citysort_dagster.instance import PROCESS_TAG, PROJECT_ROOT, step_failure, unfinished_runs
+from citysort_dagster.instance import PROJECT_ROOT, process_of, step_failure, unfinished_runs
 from citysort_dagster.launch import run_for_days
 from citysort_dagster.reload import CODE_LOCATION, ask, running_url
 from citysort_dagster.run_overrides import OVERRIDE_TAG, drop_override, keep_override
@@ -126,7 +126,7 @@ def import_run(installation: Installation, instance: dg.DagsterInstance, run_id:
     if not _RUN_ID.fullmatch(run_id):
         return None  # before a database is asked that may not even be able to hold it
     run = instance.get_run_by_id(run_id)
-    if run is not None and PROCESS_TAG in run.tags and not run.is_finished:
+    if run is not None and process_of(run) is not None and not run.is_finished:
         unfinished_runs(instance)  # notices where the process has died
         run = instance.get_run_by_id(run_id)
     with installation.database.read() as connection:
@@ -234,7 +234,8 @@ def _launch_process(
         raise NotLaunched(
             f"An import of {source} is under way (run {others[0].run_id}): wait until it is over.", busy=True
         )
-    if sum(PROCESS_TAG in run.tags for run in unfinished_runs(instance)) >= MOST_PROCESSES:
+    # Those with an origin were launched by Dagster, which counts them itself.
+    if sum(run.remote_job_origin is None for run in unfinished_runs(instance)) >= MOST_PROCESSES:
         raise NotLaunched("As many imports as may be at once are under way: try again later.", busy=True)
     order = {
         "source": source,

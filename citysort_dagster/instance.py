@@ -5,21 +5,27 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import socket
+import threading
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import IO
 
 import dagster as dg
-import psutil
 
+from citysort_dagster.lock_file import NEW, hold, take
 from citysort_dagster.settings import Settings
 from citysort_dagster.store import sync_log
 from citysort_dagster.store.database import Database
 
 PROCESS_TAG = ".dagster/citysort_process"
-"""Names the process of a run that the command line executes itself: host, pid, start time. Tags that begin
-like this one are no more shown in the UI than those of Dagster itself."""
+"""Names a run, and the process that executes it by its lock file. Tags that begin like this one are no more
+shown in the UI than those of Dagster itself."""
+
+NAMED_WITHIN = timedelta(minutes=10)
+"""A process names itself a moment after it has begun to execute a run: one that has not within this time is gone."""
 
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -52,24 +58,83 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-def this_process() -> str:
-    """The value of PROCESS_TAG for this process."""
-    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+_own_files: dict[Path, tuple[str, IO[str]]] = {}
+"""The lock file of this process in each home of Dagster that it has executed runs for, held to its end."""
+
+_naming = threading.Lock()
+
+
+def this_process(instance: dg.DagsterInstance, run_id: str) -> str:
+    """The value of PROCESS_TAG for a run that this process executes."""
+    folder = _processes(instance)
+    with _naming:
+        if folder not in _own_files:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            name = f"{os.getpid()}-{uuid.uuid4()}"
+            _own_files[folder] = name, hold(folder / name)
+    return f"{run_id}:{_own_files[folder][0]}"
+
+
+def name_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Notes that this process executes the run, so that it is noticed when this process dies."""
+    process = this_process(instance, run.run_id)
+    if run.tags.get(PROCESS_TAG) != process:
+        instance.add_run_tags(run.run_id, {PROCESS_TAG: process})
+
+
+def process_of(run: dg.DagsterRun) -> str | None:
+    """The name of the process that executes a run, None before it has named itself."""
+    # Whoever tries a run again, Dagster or a person, gives the new one the tags of the old one.
+    named, _, process = run.tags.get(PROCESS_TAG, "").partition(":")
+    return process if named == run.run_id else None
 
 
 def unfinished_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     """The queued and running runs, the latest first.
 
-    Runs that the command line executed in a process that has died since are reported as failed
-    first: nobody else would ever notice.
+    Runs whose process has died are reported as ended first: with DefaultRunLauncher Dagster notices that
+    only while the code server lives that started the process. A process whose lock file is not in this
+    Dagster home, on another machine with the same storage for instance, is taken to be alive.
     """
-    alive = []
-    for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED)):
-        if _has_died(run.tags.get(PROCESS_TAG)):
-            instance.report_run_failed(run, "The process that executed this run ended before the run did.")
-        else:
-            alive.append(run)
+    with ExitStack() as stack:
+        # Before the runs are asked for: what these processes wrote of their runs is there by then. They are
+        # held so that nobody else reports the same.
+        dead = {}
+        for path in _processes(instance).glob("*"):
+            if path.suffix != NEW and (file := take(path)) is not None:
+                dead[path.name] = path
+                stack.enter_context(file)
+        alive = []
+        for record in instance.get_run_records(dg.RunsFilter(statuses=UNFINISHED)):
+            if process_of(record.dagster_run) in dead or _never_began(record):
+                _report_end(instance, record.dagster_run)
+            else:
+                alive.append(record.dagster_run)
+        for path in dead.values():
+            path.unlink(missing_ok=True)
     return alive
+
+
+def _processes(instance: dg.DagsterInstance) -> Path:
+    return Path(instance.root_directory) / "processes"
+
+
+def _never_began(record: dg.RunRecord) -> bool:
+    """Whether the process of a run must have died before it could name itself."""
+    run = record.dagster_run
+    return (
+        run.status in (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED)
+        and process_of(run) is None
+        and datetime.now(timezone.utc) - record.update_timestamp > NAMED_WITHIN
+    )
+
+
+def _report_end(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    message = "The process that executed this run ended before the run did."
+    if run.status == dg.DagsterRunStatus.CANCELING:  # a failed run would be tried again
+        instance.report_run_canceled(run, message)
+    else:
+        instance.report_run_failed(run, message)
 
 
 def end_interrupted_imports(instance: dg.DagsterInstance, database: Database) -> None:
@@ -86,18 +151,6 @@ def end_interrupted_imports(instance: dg.DagsterInstance, database: Database) ->
     ended = [run.run_id for run in instance.get_runs(dg.RunsFilter(run_ids=running)) if run.is_finished]
     if ended:
         database.write(lambda connection: sync_log.end_interrupted(connection, ended))
-
-
-def _has_died(process: str | None) -> bool:
-    if process is None:
-        return False
-    host, pid, started = process.rsplit(":", 2)
-    if host != socket.gethostname():
-        return False
-    try:
-        return f"{psutil.Process(int(pid)).create_time():.0f}" != started
-    except psutil.NoSuchProcess:
-        return True
 
 
 def step_failure(events: Iterable[dg.DagsterEvent], unexpected: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta, timezone
 from typing import Any, NamedTuple
@@ -215,11 +216,12 @@ def _execute(
     from citysort_dagster.definitions import build_definitions
 
     job = build_definitions().resolve_job_def(job_name)
+    run_id = run_id or str(uuid.uuid4())
     result = job.execute_in_process(
         instance=instance,
         # What a person should read is printed by the command; all of it is in the run's own log.
         run_config={**(run_config or {}), "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        tags={**tags, PROCESS_TAG: this_process()},
+        tags={**tags, PROCESS_TAG: this_process(instance, run_id)},
         raise_on_error=False,
         run_id=run_id,
     )

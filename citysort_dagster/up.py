@@ -19,7 +19,7 @@ import requests
 
 from citysort_dagster import api_tokens
 from citysort_dagster.installation import open_installation
-from citysort_dagster.instance import PROJECT_ROOT, open_instance
+from citysort_dagster.instance import PROJECT_ROOT, open_instance, unfinished_runs
 from citysort_dagster.reload import running_url
 from citysort_dagster.server_process import ServerError, ServerProcess, free_port
 from citysort_dagster.settings import Settings
@@ -70,6 +70,7 @@ def running(
         for source in load_sources(installation.database):
             # Dagster learns of a pool from its first run, which is too late when two are launched at once.
             instance.event_log_storage.initialize_concurrency_limit_to_default(resource_key(source.name))
+        unfinished_runs(instance)  # ends those that a power cut has left
         # Others may reach the Dagster UI as they always could; the console wants to know who they are.
         known = any(token.revoked_at is None for token in api_tokens.tokens(installation.database))
     console_host = host if known or is_loopback(host) else "127.0.0.1"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import socket
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -163,27 +165,93 @@ def test_a_source_that_cannot_be_asked_is_told(installation: Installation, archi
     assert materialized(installation, outcome.run_id) == []
 
 
+OTHER_PROCESS = """
+import sys
+from citysort_dagster.instance import open_instance, this_process
+from citysort_dagster.settings import load_settings
+
+with open_instance(load_settings()) as instance:
+    print(this_process(instance, sys.argv[1]), flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def another_process(run_id: str) -> Iterator[str]:
+    """Something that executes a run, until it is killed; the value of PROCESS_TAG."""
+    command = [sys.executable, "-c", OTHER_PROCESS, run_id]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.kill()
+
+
+def started(
+    instance: dg.DagsterInstance,
+    tags: Mapping[str, str],
+    run_id: str | None = None,
+    status: dg.DagsterRunStatus = dg.DagsterRunStatus.STARTED,
+) -> str:
+    """A run of the source that has begun."""
+    job = build_definitions().resolve_job_def(import_job_name(SOURCE))
+    tags = {**tags, SOURCE_TAG: SOURCE}
+    return instance.create_run_for_job(job, run_id=run_id, tags=tags, status=status).run_id
+
+
+def status(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    return run.status
+
+
 def test_a_run_whose_process_is_gone_holds_nobody_up(installation: Installation) -> None:
-    died = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
-    )
-    dead = f"{socket.gethostname()}:{died.stdout.strip()}:{datetime.now(timezone.utc).timestamp():.0f}"
-    reused = f"{this_process().rpartition(':')[0]}:1"
-    elsewhere = "another-host:1:1"
+    """Whatever processes there were, and on whatever machine: one that lives holds its lock file."""
+    dead, canceled, alive, own, elsewhere = (str(uuid.uuid4()) for _ in range(5))
     with open_instance(installation.settings) as instance:
-        runs = {
-            process: instance.create_run_for_job(
-                build_definitions().resolve_job_def(import_job_name(SOURCE)),
-                tags={PROCESS_TAG: process, SOURCE_TAG: SOURCE},
-                status=dg.DagsterRunStatus.STARTED,
-            ).run_id
-            for process in (dead, reused, this_process(), elsewhere)
-        }
-        alive = {run.run_id for run in imports_under_way(instance, SOURCE)}
-        assert alive == {runs[this_process()], runs[elsewhere]}
-        for process in (dead, reused):
-            run = instance.get_run_by_id(runs[process])
-            assert run is not None and run.status == dg.DagsterRunStatus.FAILURE
+        with another_process(alive) as process_of_alive:
+            with another_process(dead) as killed:
+                pass
+            of_canceled = killed.replace(dead, canceled)
+            started(instance, {PROCESS_TAG: killed}, dead)
+            started(instance, {PROCESS_TAG: of_canceled}, canceled, status=dg.DagsterRunStatus.CANCELING)
+            started(instance, {PROCESS_TAG: process_of_alive}, alive)
+            started(instance, {PROCESS_TAG: this_process(instance, own)}, own)
+            started(instance, {PROCESS_TAG: f"{elsewhere}:1-of-another-machine"}, elsewhere)
+            # Dagster, or a person, tries the first one again: with its tags.
+            again = started(instance, {PROCESS_TAG: killed})
+            found = {run.run_id for run in imports_under_way(instance, SOURCE)}
+            assert found == {alive, own, elsewhere, again}
+            assert status(instance, dead) == dg.DagsterRunStatus.FAILURE
+            assert status(instance, canceled) == dg.DagsterRunStatus.CANCELED  # a failed one is tried again
+        left = {run.run_id for run in imports_under_way(instance, SOURCE)}
+        assert left == {own, elsewhere, again}
+        names = {path.name for path in (installation.settings.dagster_home / "processes").iterdir()}
+        assert names == {this_process(instance, own).removeprefix(f"{own}:")}
+
+
+def test_a_process_that_died_before_it_named_itself(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_instance(installation.settings) as instance:
+        begun = started(instance, {})
+        launched = started(instance, {}, status=dg.DagsterRunStatus.STARTING)
+        assert len(imports_under_way(instance, SOURCE)) == 2
+        monkeypatch.setattr("citysort_dagster.instance.NAMED_WITHIN", timedelta(0))
+        assert imports_under_way(instance, SOURCE) == []
+        assert status(instance, begun) == status(instance, launched) == dg.DagsterRunStatus.FAILURE
+
+
+def test_a_run_names_its_process(installation: Installation) -> None:
+    """As those that the daemon launches must: it does not notice their end when it has been stopped meanwhile."""
+    with open_instance(installation.settings) as instance:
+        job = build_definitions().resolve_job_def(import_job_name(SOURCE))
+        former = {PROCESS_TAG: this_process(instance, "the-run-that-failed")}
+        tags = {**partition_range_tags(["2025-01-01"]), **former}
+        ran = job.execute_in_process(instance=instance, tags=tags)
+        run = instance.get_run_by_id(ran.run_id)
+        assert run is not None and run.tags[PROCESS_TAG] == this_process(instance, ran.run_id)
 
 
 def _imports(installation: Installation, run_id: str) -> list[sa.Row[tuple[Import]]]:

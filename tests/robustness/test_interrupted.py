@@ -96,17 +96,17 @@ def test_a_command_killed_in_the_middle_of_an_import(installation: Installation)
 @pytest.mark.parametrize("installation", ["sqlite"], indirect=True)
 def test_an_import_whose_process_is_gone_is_noticed_within_minutes(installation: Installation) -> None:
     """By the sensor, which looks every minute; what is still at work it leaves alone, and what it does not know."""
-    gone = this_process().rsplit(":", 1)[0] + ":1"
+    runs = {name: str(uuid.uuid4()) for name in ("dead", "alive", "unknown")}
     with open_instance(installation.settings) as instance:
-        runs = {
-            name: instance.create_run_for_job(
+        processes = {"dead": f"{runs['dead']}:gone", "alive": this_process(instance, runs["alive"])}
+        (installation.settings.dagster_home / "processes" / "gone").touch()
+        for name, process in processes.items():
+            instance.create_run_for_job(
                 dg.GraphDefinition(name="empty").to_job(),
+                run_id=runs[name],
                 status=dg.DagsterRunStatus.STARTED,
                 tags={PROCESS_TAG: process},
-            ).run_id
-            for name, process in (("dead", gone), ("alive", this_process()))
-        }
-        runs["unknown"] = str(uuid.uuid4())
+            )
         nothing = dict.fromkeys(("listed", "imported", "skipped", "failed", "bytes"), 0)
         at = now()
         rows = [

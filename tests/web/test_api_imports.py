@@ -16,7 +16,7 @@ import pytest
 import requests
 import sqlalchemy as sa
 
-from citysort_dagster.instance import PROCESS_TAG, open_instance
+from citysort_dagster.instance import open_instance, process_of
 from citysort_dagster.reload import running_url
 from citysort_dagster.server_process import free_ports
 from citysort_dagster.store.models import Import, RunOverride
@@ -228,7 +228,9 @@ def test_an_import_whose_process_is_killed_has_failed(
         with open_instance(console.installation.settings) as instance:
             run = instance.get_run_by_id(run_id)
             assert run is not None
-            psutil.Process(int(run.tags[PROCESS_TAG].split(":")[1])).kill()
+            process = process_of(run)
+            assert process is not None
+            psutil.Process(int(process.partition("-")[0])).kill()
         kind, last = console.follow(run_id)[-1]
     assert kind == "done" and last["status"] == "failed" and "process" in last["message"]
 
