@@ -1,5 +1,5 @@
 """Processes that read untrusted documents: started with next to no environment, bounded in time and
-memory, killed when they overstep, and never outliving the process that started them."""
+memory, killed when they overstep, and outliving the process that started them by no more than that."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ReaderProcess:
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-m", module, str(memory_mb), *arguments],
+                [sys.executable, "-m", module, str(memory_mb), str(timeout_seconds), *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log,
@@ -113,7 +113,7 @@ class ReaderProcess:
         if time.monotonic() > self._deadline:
             if not self._ready:
                 raise ReaderUnavailable(f"the document reader did not start in {START_SECONDS} seconds")
-            self._fail(f"Reading the document took more than {self._timeout:g} seconds and was stopped.")
+            self._fail(self._too_much_time())
         elif self._memory_used() > self._memory_mb * 1_000_000:
             if not self._ready:
                 raise ReaderUnavailable(
@@ -133,6 +133,9 @@ class ReaderProcess:
         if code == OUT_OF_MEMORY or "memory allocation of" in last_words:
             self._fail(self._too_much_memory())
             return
+        if code == -signal.SIGXCPU:
+            self._fail(self._too_much_time())
+            return
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         self._fail(f"Reading the document made the reading program crash ({how}).")
 
@@ -140,6 +143,9 @@ class ReaderProcess:
         self.failure = sentence
         self.busy = False
         self.end()
+
+    def _too_much_time(self) -> str:
+        return f"Reading the document took more than {self._timeout:g} seconds and was stopped."
 
     def _too_much_memory(self) -> str:
         return f"Reading the document needed more than {self._memory_mb:,} MB of memory and was stopped."

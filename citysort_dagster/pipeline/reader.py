@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import queue
 import resource
@@ -17,8 +18,9 @@ from citysort_dagster.pipeline.isolation import OUT_OF_MEMORY, READY
 
 
 def main() -> None:
-    """Serves until standard input ends. Arguments: memory limit in MB, characters kept of a text."""
-    memory_mb, max_characters = int(sys.argv[1]), int(sys.argv[2])
+    """Serves until standard input ends. Arguments: memory limit in MB, seconds for a document,
+    characters kept of a text."""
+    memory_mb, seconds, max_characters = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what parsers print is not an answer
     limit(memory_mb * 1_000_000)
@@ -32,6 +34,7 @@ def main() -> None:
     answers.flush()
     while True:
         request = json.loads(requests.get())
+        limit_time(seconds)
         os.ftruncate(2, 0)  # only the last words on this document are of interest
         os.lseek(2, 0, os.SEEK_SET)
         try:
@@ -49,6 +52,16 @@ def limit(memory_bytes: int) -> None:
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def limit_time(seconds: float) -> None:
+    """Bounds the processor time of this process from now on. Whoever started it watches the clock; but a
+    parser that lets no other thread of Python run would outlive them, and not notice that they have gone."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    until = math.ceil(used.ru_utime + used.ru_stime + seconds) + 1
+    with contextlib.suppress(ValueError, OSError):  # it is bound more tightly already
+        resource.setrlimit(resource.RLIMIT_CPU, (until, most))
 
 
 def _receive(standard_input: BinaryIO, requests: queue.SimpleQueue[bytes]) -> None:

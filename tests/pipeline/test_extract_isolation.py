@@ -256,3 +256,34 @@ def test_readers_end_with_a_parent_that_is_killed(endless: Endless) -> None:
         assert not reader.is_running()
     finally:
         os.close(descriptor)
+
+
+def test_a_parser_that_lets_no_other_thread_run_ends_by_itself() -> None:
+    """Nobody watches it."""
+    program = (
+        "import re; from citysort_dagster.pipeline.reader import limit_time\n"
+        "limit_time(1); re.match('(a+)+b', 'a' * 64)"
+    )
+    reader = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60, check=False
+    )
+    assert reader.returncode == -signal.SIGXCPU
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell the limits of a process")
+def test_a_reader_has_processor_time_for_one_document_at_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "good"
+    path.write_bytes(documents.pdf())
+    with TextExtractor(workers=1, timeout_seconds=30) as extractor:
+        for _ in range(2):
+            extract_one(extractor, path)
+            [reader] = readers()
+            soft, _ = reader.rlimit(psutil.RLIMIT_CPU)
+            used = reader.cpu_times()
+            assert 20 < soft - used.user - used.system < 33
+
+
+def test_a_reader_out_of_processor_time_took_too_long(endless: Endless) -> None:
+    with TextExtractor(workers=1, timeout_seconds=30) as extractor:
+        problem = while_reading(extractor, endless, signal.SIGXCPU).problem
+    assert problem == "Reading the document took more than 30 seconds and was stopped."
