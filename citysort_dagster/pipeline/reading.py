@@ -65,6 +65,7 @@ EMPTY = "The file is empty."
 PGP_MESSAGE = "-----BEGIN PGP MESSAGE-----"
 ENCRYPTED_MAIL = "The e-mail is encrypted: ask the sender for a readable copy."
 SCAN = "The document has no text layer (a scan or a picture): a person has to read it."
+TOO_DEEP = "It is too deep within other attachments to be read here."
 NO_TEXT = "No text was found in the document."
 
 
@@ -345,18 +346,26 @@ def _mail(data: bytes, max_characters: int, depth: int) -> _Content:
             continue
         if not name and part.get_content_maintype() == "text":
             texts.append(_mail_text(part, body))
-        elif depth < ATTACHMENT_DEPTH:
-            try:
-                attached = io.BytesIO(body)
-                media_type = media_type_of(body[:HEAD], attached, name)
-                content = _read(attached, media_type, max_characters, depth + 1)
-                texts.append(f"Attachment {name}:\n{content.text}")
-                if content.problem:
-                    raise Unreadable(content.problem)
-            except Unreadable as error:
-                if error.worth_telling:
-                    problem = problem or f"The attachment {name!r} needs a person: {error}"
+        else:
+            attachment = _attachment(body, name, max_characters, depth)
+            texts += [attachment.text] if attachment.text else []
+            if attachment.problem:
+                problem = problem or f"The attachment {name!r} needs a person: {attachment.problem}"
     return _Content("\n\n".join(texts), None, problem or _sealed(texts))
+
+
+def _attachment(body: bytes, name: str, max_characters: int, depth: int) -> _Content:
+    warning = None
+    try:
+        attached = io.BytesIO(body)
+        media_type = media_type_of(body[:HEAD], attached, name)
+        warning = danger(media_type, attached, name)
+        if depth == ATTACHMENT_DEPTH:
+            raise Unreadable(TOO_DEEP, worth_telling=not media_type.startswith("image/"))
+        content = _read(attached, media_type, max_characters, depth + 1)
+    except Unreadable as error:
+        return _Content("", None, warning or (str(error) if error.worth_telling else None))
+    return _Content(f"Attachment {name}:\n{content.text}", None, warning or content.problem)
 
 
 def _sealed(texts: Sequence[str]) -> str | None:

@@ -10,6 +10,7 @@ import pytest
 
 from citysort_dagster.pipeline.classify import extract_fields
 from citysort_dagster.pipeline.rules import Rules
+from tests.hostile.documents import docx_that_laughs, macros_in_a_pdf
 from tests.pipeline import documents
 from tests.pipeline.conftest import Read
 
@@ -187,7 +188,25 @@ def test_mail_within_mail_within_mail(read: Read) -> None:
     assert "innermost words" in read(mail, "mail.eml").text
     for _ in range(10):
         mail = documents.eml({"forwarded.eml": mail}, body="see below")
-    assert read(mail, "mail.eml").problem is None
+    problem = read(mail, "mail.eml").problem
+    assert problem is not None
+    assert problem.endswith("It is too deep within other attachments to be read here.")
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "reason"),
+    [
+        (macros_in_a_pdf(), "plan.pdf", "is named .pdf but is a Word document with macros"),
+        (docx_that_laughs(), "plan.docx", "defines XML entities"),
+        (b"\x7fELF" + bytes(100), "plan.pdf", "is named .pdf but is a program"),
+    ],
+)
+def test_a_danger_in_an_attachment_needs_a_person(content: bytes, name: str, reason: str, read: Read) -> None:
+    for mail in (documents.eml({name: content}), documents.eml({"old.eml": documents.eml({name: content})})):
+        extraction = read(mail, "mail.eml")
+        assert documents.APPLICANT in extraction.text
+        assert extraction.problem is not None
+        assert f"The attachment '{name}' needs a person: The file {reason}" in extraction.problem
 
 
 def test_a_locked_attachment_needs_a_person(read: Read) -> None:
