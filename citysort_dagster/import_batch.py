@@ -3,6 +3,7 @@ failures and how the import stands. All of it is there afterwards, or none."""
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -113,7 +114,9 @@ def document_id(source: str, external_id: str, version: str, former: str | None)
     The document it supersedes is part of it: a source that returns to an earlier version has a new
     document, not that earlier one again.
     """
-    name = "\x1f".join((source, external_id, version, former or ""))
+    # Where a part holds the character that they are joined by, it has to be told from that.
+    parts = [part.replace("\x1e", "\x1e\x1e").replace("\x1f", "\x1e.") for part in (external_id, version)]
+    name = "\x1f".join((source, *parts, former or ""))
     return str(uuid.uuid5(_DOCUMENTS, name.encode(errors="surrogatepass").hex()))
 
 
@@ -160,6 +163,8 @@ class Batch:
                 skipped.append(arrival)
                 if self.request.reimport and arrival.download.sha256 == newest.sha256:
                     moves.append((arrival.staged, newest.path))
+            elif newest is not None and self._may_be_earlier(arrival, newest):
+                failed.append(Problem(arrival.document, arrival.partition, _OVERTAKEN, refused=False))
             else:
                 row = self._row(arrival, newest.document_id if newest else None)
                 if (reason := self._lost(arrival.staged, row["path"])) is not None:
@@ -172,12 +177,10 @@ class Batch:
         self._published.update(moves)
         self._made.update(row["id"] for row in rows)
         sync_log.add_documents(connection, rows)
-        sync_log.clear_failures(
-            connection, source, [arrival.document.external_id for arrival in (*imported, *skipped)]
-        )
-        sync_log.record_failures(
-            connection, source, run_id, [_storable(problem) for problem in (*self.problems, *failed)]
-        )
+        sync_log.record_failures(connection, source, run_id, [_failed(problem) for problem in self.problems])
+        there = {arrival.document.external_id: arrival.document.version for arrival in (*imported, *skipped)}
+        sync_log.clear_failures(connection, source, run_id, there, self.started_at)
+        sync_log.record_failures(connection, source, run_id, [_failed(problem) for problem in failed])
         self._save(connection, before, imported, skipped, failed, end)
         return Outcome(imported, skipped, failed, [path for _, path in moves])
 
@@ -195,9 +198,16 @@ class Batch:
             # Another import brought it meanwhile; or it was downloaded again to be compared.
             return not self.request.reimport or newest.sha256 == arrival.download.sha256
         # Another import brought another version meanwhile: the later one stays the newest.
-        overtaken = newest.document_id != arrival.former
         ours, theirs = arrival.document.modified_at, newest.modified_at
-        return overtaken and ours is not None and theirs is not None and ours < theirs
+        return self._overtaken(arrival, newest) and ours is not None and theirs is not None and ours < theirs
+
+    def _may_be_earlier(self, arrival: Arrival, newest: KnownDocument) -> bool:
+        ours, theirs = arrival.document.modified_at, newest.modified_at
+        return self._overtaken(arrival, newest) and (ours is None or theirs is None or ours == theirs)
+
+    def _overtaken(self, arrival: Arrival, newest: KnownDocument) -> bool:
+        """Whether another import brought another version since this was listed."""
+        return newest.version != arrival.document.version and newest.document_id != arrival.former
 
     def _row(self, arrival: Arrival, former: str | None) -> dict[str, Any]:
         document, download = arrival.document, arrival.download
@@ -209,13 +219,13 @@ class Batch:
             "external_id": document.external_id,
             "version": document.version,
             "filename": document.filename,
-            "content_type": download.content_type,
+            "content_type": _storable(download.content_type),
             "size": download.size,
             "sha256": download.sha256,
             "path": stored_path(new_id, document.filename),
-            "source_url": document.source_url,
+            "source_url": _storable(document.source_url),
             "source_modified_at": document.modified_at,
-            "source_metadata": dict(document.metadata),
+            "source_metadata": _storable(document.metadata),
             "partition": arrival.partition,
             "run_id": self.request.run_id,
             "imported_at": sync_log.now(),
@@ -253,7 +263,7 @@ class Batch:
                 "started_at": self.started_at,
                 "finished_at": at if end else None,
                 "status": end.status if end else "running",
-                "error": end.error if end else None,
+                "error": _storable(end.error) if end else None,
                 **counts,
             },
         )
@@ -265,25 +275,31 @@ class Batch:
             )
         if end.checkpoint is not None:
             checkpoints.keep(connection, self.request.source, end.checkpoint, self.request.configured_at)
-        sync_log.set_last_sync(connection, self.request.source, at)
+        if window.end is None:
+            sync_log.set_last_sync(connection, self.request.source, window.start, at)
         sync_log.close_failures_not_listed(
-            connection, self.request.source, self.request.run_id, end.whole_partitions
+            connection, self.request.source, self.request.run_id, end.whole_partitions, self.started_at
         )
 
 
-def _storable(problem: Problem) -> sync_log.Failed:
-    """The problem in text that any database stores and indexes, however broken the document's id is."""
-
-    def clean(text: str, length: int) -> str:
-        text = text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
-        return text if len(text) <= length else f"{text[:length]}… ({uuid.uuid5(_DOCUMENTS, text)})"
-
+def _failed(problem: Problem) -> sync_log.Failed:
     document = problem.document
     return sync_log.Failed(
-        clean(document.external_id, 400),
-        clean(document.version, 400),
-        clean(document.filename, 1_000),
+        sync_log.failure_text(document.external_id),
+        sync_log.failure_text(document.version),
+        sync_log.failure_text(document.filename, 1_000),
         problem.partition,
-        clean(problem.reason, 2_000),
+        sync_log.failure_text(problem.reason, 2_000),
         problem.refused,
     )
+
+
+def _storable(value: Any) -> Any:
+    """A JSON value that any database stores."""
+    if isinstance(value, str):
+        return sync_log.storable_text(value)
+    if isinstance(value, Mapping):
+        return {_storable(key): _storable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_storable(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -124,7 +124,6 @@ class Importer:
         self._under_way = 0
         self._uncommitted: Counter[str] = Counter()
         self._downloads_begun = 0
-        self._nul_allowed = database.is_sqlite
         self._started_at = datetime.now(timezone.utc)
         self._newest: datetime | None = None
         self._reached: Reached | None = None
@@ -153,10 +152,10 @@ class Importer:
         open_partitions = list(self.request.partitions)
         listed: deque[str] = deque()
         listing = self._changes() if self.request.changes else self._documents()
-        newest_first = self._connector.newest_first
         try:
             for batch in _batches(listing, self._batch_size):
                 known = self._lookup(batch)
+                newest_first = self._connector.newest_first  # some know only once they have listed
                 for document in batch:
                     self._notice(document.modified_at)
                     partition = self._calendar.key_of(document.modified_at or self._started_at)
@@ -206,10 +205,11 @@ class Importer:
         counts = self._counts(partition)
         unchanged = known is not None and known.version == document.version and not self.request.reimport
         hindrance = document.not_imported
-        if hindrance is None and (reason := refusal(self._connector, document)):
-            hindrance = NotImported(reason, refused=True)
+        if unchanged and hindrance is not None and hindrance.refused:
+            hindrance = None  # it was imported before it was archived, say
         if hindrance is None and not unchanged:
-            hindrance = _unstorable(document, self._nul_allowed)
+            reason = refusal(self._connector, document)
+            hindrance = NotImported(reason, refused=True) if reason else _unstorable(document)
         if hindrance is not None:
             counts.listed += 1
             self._reject(Problem(document, partition, *hindrance))
@@ -379,7 +379,7 @@ class Importer:
             self._files.publish(moves)
 
     def _lookup(self, documents: Sequence[ExternalDocument]) -> Mapping[str, Known]:
-        ids = [document.external_id for document in documents if _is_text(document.external_id)]
+        ids = [document.external_id for document in documents if sync_log.is_storable(document.external_id)]
         return self._database.fetch(lambda connection: sync_log.lookup(connection, self.request.source, ids))
 
     def _sweep(self, connection: sa.Connection) -> None:
@@ -411,7 +411,9 @@ class Importer:
         """
         if window.end is not None and window.end <= self._started_at - CLOCKS_AGREE_WITHIN:
             return window.end
-        return self._newest or (NEVER if window.start is None else None)
+        if self._newest is not None:
+            return max(self._newest, NEVER)
+        return NEVER if window.start is None else None
 
 
 @contextmanager
@@ -465,21 +467,13 @@ def _batches(listing: Iterator[ExternalDocument], size: int) -> Iterator[list[Ex
         raise broken
 
 
-def _unstorable(document: ExternalDocument, nul_allowed: bool) -> NotImported | None:
+def _unstorable(document: ExternalDocument) -> NotImported | None:
     """Why the documents database cannot hold a document, or None when it can."""
     texts = document.external_id + document.version + document.filename
-    if not _is_text(texts):
+    if "\0" in texts:
+        return NotImported("its id or name holds a NUL character, which databases cannot store")
+    if not sync_log.is_storable(texts):
         return NotImported("its id or name is not valid Unicode text")
-    if not nul_allowed and "\0" in texts:
-        return NotImported("its id or name holds a NUL character, which PostgreSQL cannot store")
     if len(document.external_id.encode()) > MAX_ID_BYTES:
         return NotImported(f"its id is longer than {MAX_ID_BYTES} bytes")
     return None
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -59,13 +59,14 @@ def find_news(
 def _unknown(
     installation: Installation, source: str, batch: Sequence[ExternalDocument]
 ) -> Iterator[ExternalDocument]:
-    ids = {document.external_id for document in batch}
+    ids = {document.external_id for document in batch if sync_log.is_storable(document.external_id)}
+    failure_ids = {sync_log.failure_text(document.external_id) for document in batch}
     with installation.database.read() as connection:
         known = sync_log.lookup(connection, source, ids)
         failing = set(
             connection.execute(
                 sa.select(ImportFailure.external_id, ImportFailure.version).where(
-                    ImportFailure.source == source, ImportFailure.external_id.in_(ids)
+                    ImportFailure.source == source, ImportFailure.external_id.in_(failure_ids)
                 )
             ).tuples()
         )
@@ -73,5 +74,6 @@ def _unknown(
         entry = known.get(document.external_id)
         if entry is not None and entry.version == document.version:
             continue
-        if (document.external_id, document.version) not in failing:
+        failure = (sync_log.failure_text(document.external_id), sync_log.failure_text(document.version))
+        if failure not in failing:
             yield document

@@ -44,10 +44,11 @@ class Database:
 
     def _new_engine(self) -> sa.Engine:
         if not self.is_sqlite:
-            connect_args = {"connect_timeout": 10}
-            return sa.create_engine(
-                self.url, pool_pre_ping=True, connect_args=connect_args, hide_parameters=True
+            engine = sa.create_engine(
+                self.url, pool_pre_ping=True, connect_args={"connect_timeout": 10}, hide_parameters=True
             )
+            event.listen(engine, "connect", _prepare_postgresql)
+            return engine
         connect_args = {"timeout": _LOCK_WAIT_SECONDS}
         engine = sa.create_engine(self.url, connect_args=connect_args, hide_parameters=True)
         event.listen(engine, "connect", _prepare_sqlite)
@@ -126,6 +127,13 @@ def _revision(connection: sa.Connection) -> str | None:
     if not sa.inspect(connection).has_table("alembic_version"):
         return None
     return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _prepare_postgresql(dbapi_connection: Any, _record: Any) -> None:
+    # In another zone the first and the last days that there are would be dates that Python does not know.
+    dbapi_connection.autocommit = True
+    dbapi_connection.execute("SET timezone = 'UTC'")
+    dbapi_connection.autocommit = False
 
 
 def _prepare_sqlite(dbapi_connection: Any, _record: Any) -> None:

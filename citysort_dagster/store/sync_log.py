@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
@@ -19,9 +20,12 @@ from citysort_dagster.store.models import (
     SyncLogEntry,
 )
 
+OVERLAP = timedelta(minutes=10)
+"""How far behind the watermark a refresh begins: systems show documents late."""
 FIRST_RETRY = timedelta(minutes=5)
 LONGEST_RETRY = timedelta(days=1)
 _IMPORTS_LOCK = 0x63697479_696D7074
+_LONG_TEXTS = uuid.UUID("6f0d2a52-6f43-5c55-9d3c-2f0a86c1f1c7")
 
 
 class Known(NamedTuple):
@@ -44,7 +48,7 @@ class KnownDocument(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """A listed document that was not imported, as the failures table holds it."""
+    """A listed document that was not imported, its texts as `failure_text` makes them."""
 
     external_id: str
     version: str
@@ -52,6 +56,27 @@ class Failed(NamedTuple):
     partition: str
     reason: str
     refused: bool
+
+
+def failure_text(text: str, length: int = 400) -> str:
+    """A text as the failures table holds it, for any database to store and index: however broken or long an id
+    is, it stands there, and the same for the same id."""
+    text = storable_text(text)
+    return text if len(text) <= length else f"{text[:length]}… ({uuid.uuid5(_LONG_TEXTS, text)})"
+
+
+def is_storable(text: str) -> bool:
+    """Whether any database stores a text as it is."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
+
+
+def storable_text(text: str) -> str:
+    """A text that any database stores: what is no Unicode and NUL characters become escapes."""
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
 
 
 def now() -> datetime:
@@ -229,12 +254,34 @@ def _delay(attempts: int) -> timedelta:
     return min(FIRST_RETRY * (1 << doublings), LONGEST_RETRY)
 
 
-def clear_failures(connection: sa.Connection, source: str, external_ids: Collection[str]) -> None:
-    """Forgets the failures of documents that are imported now."""
-    if external_ids:
+def clear_failures(
+    connection: sa.Connection, source: str, run_id: str, versions: Mapping[str, str], began: datetime
+) -> None:
+    """Forgets the failures of documents that are imported now, in these versions by their ids.
+
+    What another import has met since this one `began` stays, unless it was the same version: a later one
+    may have failed there.
+    """
+    if not versions:
+        return
+    imported = {failure_text(external_id): failure_text(version) for external_id, version in versions.items()}
+    found = connection.execute(
+        sa.select(
+            ImportFailure.external_id,
+            ImportFailure.version,
+            ImportFailure.run_id,
+            ImportFailure.last_failed_at,
+        ).where(ImportFailure.source == source, among(connection, ImportFailure.external_id, imported))
+    ).all()
+    cured = [
+        row.external_id
+        for row in found
+        if row.run_id == run_id or row.version == imported[row.external_id] or row.last_failed_at < began
+    ]
+    if cured:
         connection.execute(
             sa.delete(ImportFailure).where(
-                ImportFailure.source == source, among(connection, ImportFailure.external_id, external_ids)
+                ImportFailure.source == source, among(connection, ImportFailure.external_id, cured)
             )
         )
 
@@ -289,11 +336,20 @@ def last_import_failed_at(connection: sa.Connection, source: str) -> datetime | 
 
 
 def close_failures_not_listed(
-    connection: sa.Connection, source: str, run_id: str, partitions: Collection[str] | None
+    connection: sa.Connection,
+    source: str,
+    run_id: str,
+    partitions: Collection[str] | None,
+    began: datetime,
 ) -> None:
     """Closes failures that a complete listing of these partitions (None: of all) no longer met:
-    the document is gone from the source, or has moved on to a later date and is met there."""
-    gone = sa.and_(ImportFailure.source == source, ImportFailure.run_id != run_id)
+    the document is gone from the source, or has moved on to a later date and is met there.
+
+    What another import has met since this one `began` stays: the listing may have passed its place.
+    """
+    gone = sa.and_(
+        ImportFailure.source == source, ImportFailure.run_id != run_id, ImportFailure.last_failed_at < began
+    )
     if partitions is not None:
         gone = sa.and_(gone, ImportFailure.partition.in_(partitions))
     closed = connection.execute(
@@ -363,10 +419,12 @@ def advance_watermark(
     )
 
 
-def set_last_sync(connection: sa.Connection, source: str, at: datetime) -> None:
-    """Notes when the source was last imported whole."""
+def set_last_sync(connection: sa.Connection, source: str, window_start: datetime | None, at: datetime) -> None:
+    """Notes when the source was last imported whole, by a listing that began at `window_start`, if what is
+    before that has been listed too."""
+    joins = sa.true() if window_start is None else ConnectorConfig.watermark >= window_start
     connection.execute(
-        sa.update(ConnectorConfig).where(ConnectorConfig.name == source).values(last_sync_at=at)
+        sa.update(ConnectorConfig).where(ConnectorConfig.name == source, joins).values(last_sync_at=at)
     )
 
 
