@@ -11,8 +11,8 @@ from typing import NamedTuple
 import sqlalchemy as sa
 
 from citysort_dagster.store.database import Database
-from citysort_dagster.store.models import SyncLogEntry
-from citysort_dagster.store.sync_log import audit, now
+from citysort_dagster.store.models import AuditEvent, ConnectorConfig, ImportFailure, SyncLogEntry
+from citysort_dagster.store.sync_log import OVERLAP, audit, failure_text, lock_source, now
 from connectors.base import Connector, ListingIncomplete
 
 BATCH = 1_000
@@ -24,7 +24,8 @@ class Reconciliation(NamedTuple):
 
     `known` documents were in the sync log, `gone` of them are not listed any more, and `returned`
     are listed again after they had been gone. `refusal` says why nothing was marked, None when all
-    was.
+    was. `missed` documents are listed, and dated before what a refresh asks for, but no import has
+    met them.
     """
 
     source: str
@@ -33,6 +34,7 @@ class Reconciliation(NamedTuple):
     gone: int
     returned: int
     refusal: str | None
+    missed: int = 0
 
 
 def reconcile(
@@ -45,50 +47,110 @@ def reconcile(
     """Lists all of a source and marks what the sync log holds and the source does not list.
 
     A listing that breaks off marks nothing; nor does one in which more than `max_lost_share` of the
-    documents are missing at once, which is more likely a fault than so many deletions. Raises
-    ConfigurationError as the connector does, and DatabaseError.
+    documents are missing at once, which is more likely a fault than so many deletions. Where documents
+    have been missed, for they came to be with an earlier date, the source loses its watermark: the next
+    refresh lists all of it. Raises ConfigurationError as the connector does, and DatabaseError.
     """
-    started_at = now()
+    began = database.write(partial(_last_event, source=source))
     # Sixteen bytes an id: a million ids take less than a hundred megabytes.
     listed: set[bytes] = set()
+    missed: set[bytes] = set()
+    # A listing of changes knows what is new whatever its date.
+    watermark = None if connector.keeps_checkpoint else _watermark(database, source)
     try:
         for document in connector.list_documents():
-            listed.add(_digest(document.external_id))
+            digest = _digest(document.external_id)
+            listed.add(digest)
+            if watermark and document.modified_at and document.modified_at < watermark - OVERLAP:
+                missed.add(digest)
     except ListingIncomplete as error:
         return Reconciliation(source, len(listed), 0, 0, 0, f"the listing broke off ({error})")
     gone: list[str] = []
     returned: list[str] = []
     known = 0
-    for entry in _entries(database, source):
-        if entry.synced_at >= started_at:
+    for entry in _entries(database, source, began):
+        digest = _digest(entry.external_id)
+        missed.discard(digest)
+        if not entry.is_older:
             continue  # imported while we listed: perhaps too late to be met
         known += entry.gone_at is None
-        if _digest(entry.external_id) in listed:
+        if digest in listed:
             if entry.gone_at is not None:
                 returned.append(entry.external_id)
         elif entry.gone_at is None:
             gone.append(entry.external_id)
+    missed -= _failing(database, source) if missed else set()
+    if missed:
+        database.write(
+            partial(_list_anew, source=source, run_id=run_id, missed=len(missed), former=watermark)
+        )
     if known and len(gone) / known > max_lost_share:
         refusal = (
             f"{len(gone)} of {known} documents are not listed any more, more than the share of "
             f"{max_lost_share:.0%} that is believed at once"
         )
-        return Reconciliation(source, len(listed), known, len(gone), 0, refusal)
-    _mark(database, source, run_id, gone, "gone from the source", started_at)
-    _mark(database, source, run_id, returned, "back at the source", started_at)
-    return Reconciliation(source, len(listed), known, len(gone), len(returned), None)
+        return Reconciliation(source, len(listed), known, len(gone), 0, refusal, len(missed))
+    _mark(database, source, run_id, gone, "gone from the source", began)
+    _mark(database, source, run_id, returned, "back at the source", began)
+    return Reconciliation(source, len(listed), known, len(gone), len(returned), None, len(missed))
 
 
 def _digest(external_id: str) -> bytes:
-    return blake2b(external_id.encode(errors="surrogatepass"), digest_size=16).digest()
+    return blake2b(failure_text(external_id).encode(), digest_size=16).digest()
 
 
-def _entries(database: Database, source: str) -> Iterator[sa.Row[tuple[str, datetime, datetime | None]]]:
+def _last_event(connection: sa.Connection, source: str) -> int:
+    """The last event of the audit trail, between two transactions that store documents of this source."""
+    lock_source(connection, source)
+    return connection.execute(sa.select(sa.func.coalesce(sa.func.max(AuditEvent.id), 0))).scalar_one()
+
+
+def _older_than(event: int) -> sa.ColumnElement[bool]:
+    """Whether the newest version of a document was imported before this event: by the order of the audit trail,
+    for the clocks of two machines differ."""
+    since = sa.select(AuditEvent.document_id).where(AuditEvent.id > event, AuditEvent.event == "imported")
+    return SyncLogEntry.document_id.not_in(since)
+
+
+def _watermark(database: Database, source: str) -> datetime | None:
+    with database.read() as connection:
+        return connection.execute(
+            sa.select(ConnectorConfig.watermark).where(ConnectorConfig.name == source)
+        ).scalar_one_or_none()
+
+
+def _failing(database: Database, source: str) -> set[bytes]:
+    """The documents that an import has met and could not import."""
+    with database.read() as connection:
+        failures = connection.execute(
+            sa.select(ImportFailure.external_id).where(ImportFailure.source == source)
+        )
+        return {_digest(external_id) for external_id in failures.scalars()}
+
+
+def _list_anew(
+    connection: sa.Connection, source: str, run_id: str, missed: int, former: datetime | None
+) -> None:
+    forgotten = connection.execute(
+        sa.update(ConnectorConfig)
+        .where(ConnectorConfig.name == source, ConnectorConfig.watermark == former)
+        .values(watermark=None)
+    )
+    if forgotten.rowcount:
+        details = {"documents": missed, "why": "dated before what a refresh asks for; the next one lists all"}
+        audit(connection, [{"event": "missed", "source": source, "run_id": run_id, "details": details}])
+
+
+def _entries(
+    database: Database, source: str, began: int
+) -> Iterator[sa.Row[tuple[str, datetime | None, bool]]]:
     last = ""
     while True:
         with database.read() as connection:
             batch = connection.execute(
-                sa.select(SyncLogEntry.external_id, SyncLogEntry.synced_at, SyncLogEntry.gone_at)
+                sa.select(
+                    SyncLogEntry.external_id, SyncLogEntry.gone_at, _older_than(began).label("is_older")
+                )
                 .where(SyncLogEntry.source == source, SyncLogEntry.external_id > last)
                 .order_by(SyncLogEntry.external_id)
                 .limit(BATCH)
@@ -105,11 +167,12 @@ def _mark(
     run_id: str,
     external_ids: Sequence[str],
     event: str,
-    started_at: datetime,
+    began: int,
 ) -> None:
     at = now() if event.startswith("gone") else None
 
     def work(connection: sa.Connection, batch: Sequence[str]) -> None:
+        lock_source(connection, source)
         # A call after a commit whose answer was lost finds nothing left to mark.
         unmarked = SyncLogEntry.gone_at.is_(None) if at else SyncLogEntry.gone_at.is_not(None)
         marked = connection.execute(
@@ -117,7 +180,7 @@ def _mark(
             .where(
                 SyncLogEntry.source == source,
                 SyncLogEntry.external_id.in_(batch),
-                SyncLogEntry.synced_at < started_at,  # one imported since then is there
+                _older_than(began),  # one imported since then is there
                 unmarked,
             )
             .values(gone_at=at)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
 
+import pytest
 import sqlalchemy as sa
 
 from citysort_dagster.reconcile import Reconciliation, reconcile
+from citysort_dagster.store import sync_log
 from citysort_dagster.store.models import AuditEvent, Document, SyncLogEntry
+from connectors.base import ExternalDocument, Window
 from tests.importer.conftest import SOURCE, City
+from tests.importer.folder_connector import Folder
 
 
 def gone(city: City) -> set[str]:
@@ -65,17 +70,18 @@ def test_a_document_that_is_imported_while_it_is_found_missing_has_no_tombstone(
     """Somebody puts it back after it was not listed, and an import brings it before the tombstone is written."""
     filled(city)
     (city.folder / "7.txt").unlink()
-    brought: list[str] = []
+    writes: list[object] = []
 
     def bring(_connection: sa.Connection, options: Mapping[str, object]) -> None:
-        if options.get("citysort_write") and not brought:
-            brought.append("7.txt")
-            city.put("7.txt", b"again", day=20)
-            city.run()
+        if options.get("citysort_write"):
+            writes.append(options)
+            if len(writes) == 2:  # the first finds out where the audit trail is
+                city.put("7.txt", b"again", day=20)
+                city.run()
 
     sa.event.listen(city.database.engine, "set_connection_execution_options", bring)
-    reconcile(city.database, SOURCE, city.connector(), "run-9")
-    assert brought
+    found = reconcile(city.database, SOURCE, city.connector(), "run-9")
+    assert (found.gone, len(writes) > 2) == (1, True)
     assert gone(city) == set()
     assert city.rows(AuditEvent, AuditEvent.event == "gone from the source") == []
 
@@ -108,3 +114,51 @@ def test_other_sources_and_documents_that_only_failed_are_left_alone(city: City)
     found = reconcile(city.database, "another_source", city.connector(), "run-9")
     assert found == Reconciliation("another_source", 20, 0, 0, 0, None)
     assert gone(city) == set()
+
+
+@pytest.mark.parametrize("ahead", [timedelta(seconds=-5), timedelta(days=365)], ids=["behind", "ahead"])
+def test_clocks_have_no_part_in_it(city: City, monkeypatch: pytest.MonkeyPatch, ahead: timedelta) -> None:
+    """Another machine imports a document while the source is listed, and its clock differs."""
+    filled(city)
+    here = sync_log.now
+
+    class Importing(Folder):
+        def list_documents(self, window: Window | None = None) -> Iterator[ExternalDocument]:
+            yield from super().list_documents(window)
+            city.put("late.txt", day=20)
+            with monkeypatch.context() as other_machine:
+                other_machine.setattr(sync_log, "now", lambda: here() + ahead)
+                city.run()
+
+    (city.folder / "7.txt").unlink()
+    found = reconcile(city.database, SOURCE, Importing(path=str(city.folder)), "run-9")
+    assert (found.known, found.gone, gone(city)) == (20, 1, {"7.txt"})
+    (city.folder / "late.txt").unlink()
+    found = reconcile(city.database, SOURCE, city.connector(), "run-10")
+    assert (found.known, found.gone, gone(city)) == (20, 1, {"7.txt", "late.txt"})
+
+
+def test_a_document_that_came_to_be_with_an_earlier_date_is_found_and_imported(city: City) -> None:
+    """No refresh asks for its date any more."""
+    filled(city)
+    city.put("failing.txt", month=2)
+    city.run(city.connector(fails=["failing.txt"]))
+    assert reconcile(city.database, SOURCE, city.connector(), "run-8").missed == 0
+    watermark = city.watermark()
+    assert watermark is not None
+
+    city.put("restored.txt", month=2)
+    city.put("new.txt", month=6, day=11)
+    _, refreshed = city.run(
+        city.connector(fails=["failing.txt"]), window=Window(watermark - sync_log.OVERLAP, None)
+    )
+    assert refreshed.counts.imported == 1
+    found = reconcile(city.database, SOURCE, city.connector(), "run-9")
+    assert (found.missed, found.gone, found.refusal) == (1, 0, None)
+    assert city.watermark() is None
+    (event,) = city.rows(AuditEvent, AuditEvent.event == "missed")
+    assert (event.run_id, event.details["documents"]) == ("run-9", 1)
+
+    city.run()
+    assert city.watermark() is not None
+    assert reconcile(city.database, SOURCE, city.connector(), "run-10").missed == 0
