@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import psutil
 import requests
 
+from citysort_dagster.lock_file import is_held
 from citysort_dagster.settings import Settings
 
 CODE_LOCATION = "citysort"
@@ -23,9 +23,10 @@ _RELOAD = """mutation Reload($name: String!) {
 
 def running_url(settings: Settings) -> str | None:
     """The address of the Dagster UI that `citysort up` serves for this data folder, None when it does not."""
+    state = settings.data_dir / "up.json"
     try:
-        running = json.loads((settings.data_dir / "up.json").read_bytes())
-        return str(running["url"]).rstrip("/") if psutil.pid_exists(running["pid"]) else None
+        # What one that was killed has left is held by nobody, whoever has its process id now.
+        return str(json.loads(state.read_bytes())["url"]).rstrip("/") if is_held(state) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

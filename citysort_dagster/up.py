@@ -20,6 +20,7 @@ import requests
 from citysort_dagster import api_tokens
 from citysort_dagster.installation import open_installation
 from citysort_dagster.instance import PROJECT_ROOT, open_instance, unfinished_runs
+from citysort_dagster.lock_file import hold
 from citysort_dagster.reload import running_url
 from citysort_dagster.server_process import ServerError, ServerProcess, free_port
 from citysort_dagster.settings import Settings
@@ -107,10 +108,10 @@ def running(
                 processes[name].wait_until(partial(_get, answering), requests.RequestException, seconds=120)
         except ServerError as error:
             raise UpError(str(error)) from None
-        state.write_text(json.dumps({"url": dagster, "console": console, "pid": os.getpid()}))
-        for line in (f"CitySort is running: {dagster}  (Ctrl-C stops it)", f"Its console: {console}"):
-            print(line, file=sys.stderr)  # noqa: T201 - see above
-        yield processes
+        with hold(state, json.dumps({"url": dagster, "console": console, "pid": os.getpid()})):
+            for line in (f"CitySort is running: {dagster}  (Ctrl-C stops it)", f"Its console: {console}"):
+                print(line, file=sys.stderr)  # noqa: T201 - see above
+            yield processes
     finally:
         state.unlink(missing_ok=True)
         for process in processes.values():

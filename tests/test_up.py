@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import socket
 from collections.abc import Sequence
@@ -9,8 +11,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
+import pytest
 
+from citysort_dagster.lock_file import hold
+from citysort_dagster.reload import running_url
 from citysort_dagster.server_process import free_ports
+from citysort_dagster.settings import Settings
+from citysort_dagster.up import UpError, check_can_run
 from tests.dagster_ui.conftest import City, family, gone
 from tests.dagster_ui.graphql import wait_for
 
@@ -23,6 +30,20 @@ def test_free_ports_are_none_that_a_connection_may_take() -> None:
         own = server.getsockname()
         given = [stack.enter_context(socket.create_connection(own)).getsockname()[1] for _ in range(50)]
     assert max(ports) < min([own[1], *given])
+
+
+def test_what_a_killed_one_left_keeps_nobody_from_starting(tmp_path: Path) -> None:
+    """Its process id may be anybody's by then; in a container it is that of the next one."""
+    settings = Settings(data_dir=tmp_path)
+    state = json.dumps({"url": "http://127.0.0.1:9/", "pid": os.getpid()})
+    (tmp_path / "up.json").write_text(state)
+    assert running_url(settings) is None
+    check_can_run(settings, "127.0.0.1", 0)
+    with hold(tmp_path / "up.json", state):
+        assert running_url(settings) == "http://127.0.0.1:9"
+        with pytest.raises(UpError, match="running already"):
+            check_can_run(settings, "127.0.0.1", 0)
+    assert running_url(settings) is None
 
 
 def names(processes: Sequence[psutil.Process]) -> str:

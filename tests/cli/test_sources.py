@@ -10,11 +10,12 @@ import re
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from citysort_dagster.lock_file import hold
 from citysort_dagster.reload import running_url
 from citysort_dagster.settings import load_settings
 from tests.cli.conftest import Command
@@ -203,23 +204,25 @@ def test_a_change_that_a_running_citysort_did_not_take_up_is_told(
     citysort: Command, sources: Path, data_dir: Path, status: int, body: bytes, reason: str
 ) -> None:
     citysort.well("sources", "list")
-    with answering(status, body) as (url, received):
-        (data_dir / "up.json").write_text(json.dumps({"url": url, "pid": os.getpid()}))
-        ran = citysort.well("sources", "apply", sources)
-        assert ran.err.startswith(
-            f"the change is saved, but the running CitySort at {url} has not taken it up"
-        )
-        assert reason in ran.err
-        assert citysort.well("sources", "apply", sources).err == ""  # nothing has changed
-    assert json.loads(received[0])["variables"] == {"name": "citysort"}
-    assert len(received) == 1
-    gone = citysort.well("sources", "disable", "courts")
+    with ExitStack() as running:
+        with answering(status, body) as (url, received):
+            running.enter_context(hold(data_dir / "up.json", json.dumps({"url": url})))
+            ran = citysort.well("sources", "apply", sources)
+            assert ran.err.startswith(
+                f"the change is saved, but the running CitySort at {url} has not taken it up"
+            )
+            assert reason in ran.err
+            assert citysort.well("sources", "apply", sources).err == ""  # nothing has changed
+        assert json.loads(received[0])["variables"] == {"name": "citysort"}
+        assert len(received) == 1
+        gone = citysort.well("sources", "disable", "courts")
     assert "(ConnectionError)" in gone.err
 
 
 def test_a_citysort_that_died_needs_no_telling(citysort: Command, sources: Path, data_dir: Path) -> None:
     citysort.well("sources", "list")
-    for state in ('{"url": "http://127.0.0.1:9", "pid": 4194305}', '{"url": "http://127.0.0.1:9"}', "[]"):
+    living = json.dumps({"url": "http://127.0.0.1:9", "pid": os.getpid()})
+    for state in (living, '{"url": "http://127.0.0.1:9"}', "[]"):
         (data_dir / "up.json").write_text(state)
         assert running_url(load_settings()) is None
     (data_dir / "up.json").write_text("{")
