@@ -12,7 +12,6 @@ import pytest
 from citysort_dagster.installation import Installation
 from citysort_dagster.news import find_news
 from citysort_dagster.settings import Settings
-from citysort_dagster.store import documents
 from citysort_dagster.store.models import AuditEvent, Document, Import, ImportFailure
 from connectors.base import NotImported, Window
 from sandbox.postgresql import PostgreSQLServer
@@ -115,8 +114,8 @@ def test_the_first_day_that_there_is_stops_nothing(city: City, postgresql_server
     city.run(listing(oldest, newest))
     _, summary = city.run(listing(oldest._replace(version="2"), newest._replace(version="2"), *GOOD))
     assert (summary.counts.imported, summary.counts.failed) == (4, 0)
-    with city.database.read() as connection:
-        assert len(documents.pending(connection, "imported", (None, None), "", 10)) == 6
+    assert len(city.rows(Document)) == 6
+    assert city.disagreements() == []
 
 
 def test_a_source_whose_documents_are_older_than_all_dates_can_be_refreshed(city: City) -> None:
