@@ -27,12 +27,11 @@ from citysort_dagster.automation import (
     SOURCE_TAG,
     import_job_name,
     imported_sources,
-    imports_under_way,
     partition_range_tags,
 )
 from citysort_dagster.installation import Installation
 from citysort_dagster.instance import PROJECT_ROOT, process_of, step_failure, unfinished_runs
-from citysort_dagster.launch import run_for_days
+from citysort_dagster.launch import imports_ahead, run_for_days
 from citysort_dagster.reload import CODE_LOCATION, ask, running_url
 from citysort_dagster.run_overrides import OVERRIDE_TAG, drop_override, keep_override
 from citysort_dagster.source_assets import asset_key
@@ -229,7 +228,7 @@ def _launch_process(
     config: Mapping[str, Any],
     override: str | None,
 ) -> str:
-    others = imports_under_way(instance, source)
+    others = imports_ahead(instance, installation.settings, source)
     if others:
         raise NotLaunched(
             f"An import of {source} is under way (run {others[0].run_id}): wait until it is over.", busy=True

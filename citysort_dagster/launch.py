@@ -13,8 +13,10 @@ import sqlalchemy as sa
 
 from citysort_dagster.import_batch import Counts
 from citysort_dagster.installation import Installation, open_installation
-from citysort_dagster.instance import PROCESS_TAG, open_instance, step_failure, this_process
+from citysort_dagster.instance import PROCESS_TAG, open_instance, process_of, step_failure, this_process
+from citysort_dagster.reload import running_url
 from citysort_dagster.run_overrides import OVERRIDE_TAG
+from citysort_dagster.settings import Settings
 from citysort_dagster.source_configs import known_source
 from citysort_dagster.store import documents
 from citysort_dagster.store.models import AuditEvent, Import, ImportFailure
@@ -22,6 +24,9 @@ from citysort_dagster.store.sync_log import now
 from connectors.base import ConfigurationError, Window
 
 WAIT_SECONDS = 2.0
+
+NOT_TAKEN_UP = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
+"""How runs stand that Dagster's daemon has not launched yet."""
 
 
 class ImportOutcome(NamedTuple):
@@ -85,7 +90,7 @@ def import_source(
         token = source_assets.on_progress.set(on_progress)
         try:
             with open_instance(installation.settings) as instance:
-                _wait_for_others(instance, name, on_wait)
+                _wait_for_others(instance, installation.settings, name, on_wait)
                 ended = _execute(
                     instance,
                     import_job_name(name),
@@ -187,11 +192,24 @@ def reconcile_source(name: str, max_lost_share: float | None = None) -> Reconcil
         )
 
 
-def _wait_for_others(instance: dg.DagsterInstance, source: str, on_wait: Callable[[str], None]) -> None:
+def imports_ahead(instance: dg.DagsterInstance, settings: Settings, source: str) -> list[dg.DagsterRun]:
+    """The runs that an import of the source has to wait for, the latest first.
+
+    Without `citysort up` nobody takes a run from the queue: nothing waits for those in it.
+    """
     from citysort_dagster.automation import imports_under_way
 
+    runs = imports_under_way(instance, source)
+    if running_url(settings) is not None:
+        return list(runs)
+    return [run for run in runs if run.status not in NOT_TAKEN_UP or process_of(run) is not None]
+
+
+def _wait_for_others(
+    instance: dg.DagsterInstance, settings: Settings, source: str, on_wait: Callable[[str], None]
+) -> None:
     told = False
-    while runs := imports_under_way(instance, source):
+    while runs := imports_ahead(instance, settings, source):
         if not told:
             on_wait(runs[0].run_id)
             told = True

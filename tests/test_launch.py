@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -15,8 +16,15 @@ import dagster as dg
 import pytest
 import sqlalchemy as sa
 import yaml
+from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
+from dagster._core.remote_origin import (
+    RegisteredCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+)
 
-from citysort_dagster import launch, source_configs
+from citysort_dagster import import_runs, launch, source_configs
 from citysort_dagster.automation import (
     SOURCE_TAG,
     import_job_name,
@@ -27,10 +35,12 @@ from citysort_dagster.automation import (
 from citysort_dagster.definitions import build_definitions
 from citysort_dagster.installation import Installation, open_installation
 from citysort_dagster.instance import PROCESS_TAG, open_instance, this_process
+from citysort_dagster.lock_file import hold
 from citysort_dagster.source_configs import UnknownSource, known_source
 from citysort_dagster.store.models import Document, Import
 from connectors.base import ConfigurationError
 from tests.dagster_ui.archives import SQLiteArchive
+from tests.dagster_ui.graphql import wait_for
 
 SOURCE = "permits"
 
@@ -241,6 +251,41 @@ def test_a_process_that_died_before_it_named_itself(
         monkeypatch.setattr("citysort_dagster.instance.NAMED_WITHIN", timedelta(0))
         assert imports_under_way(instance, SOURCE) == []
         assert status(instance, begun) == status(instance, launched) == dg.DagsterRunStatus.FAILURE
+
+
+def queued(instance: dg.DagsterInstance) -> str:
+    """A run of the source that waits for the daemon, as a schedule requests it."""
+    job_name = import_job_name(SOURCE)
+    module = ModuleCodePointer("citysort_dagster.definitions", "defs", None)
+    location = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("citysort"), "__repository__")
+    return instance.create_run_for_job(
+        build_definitions().resolve_job_def(job_name),
+        tags={**partition_range_tags(["2025-01-01"]), SOURCE_TAG: SOURCE},
+        status=dg.DagsterRunStatus.QUEUED,
+        remote_job_origin=RemoteJobOrigin(location, job_name),
+        job_code_origin=JobPythonOrigin(job_name, RepositoryPythonOrigin(sys.executable, module)),
+    ).run_id
+
+
+def test_runs_that_wait_for_a_daemon_hold_up_nobody_while_there_is_none(installation: Installation) -> None:
+    settings = installation.settings
+    with open_instance(settings) as instance:
+        waiting = queued(instance)
+        with hold(settings.data_dir / "up.json", json.dumps({"url": "http://127.0.0.1:9"})):
+            assert [run.run_id for run in launch.imports_ahead(instance, settings, SOURCE)] == [waiting]
+        assert launch.imports_ahead(instance, settings, SOURCE) == []
+        begun = started(instance, {}, status=dg.DagsterRunStatus.STARTING)
+        assert [run.run_id for run in launch.imports_ahead(instance, settings, SOURCE)] == [begun]
+        instance.delete_run(begun)
+    waited: list[str] = []
+    assert launch.import_source(SOURCE, on_wait=waited.append).imported == 6
+    assert waited == []
+    with open_instance(settings) as instance:
+        source = known_source(installation.database, SOURCE)
+        run_id = import_runs.launch_import(installation, instance, source)
+        assert run_id != waiting and instance.get_run_by_id(run_id) is not None
+        wait_for("the end of the import", lambda: status(instance, run_id) == dg.DagsterRunStatus.SUCCESS)
+        assert status(instance, waiting) == dg.DagsterRunStatus.QUEUED
 
 
 def test_a_run_names_its_process(installation: Installation) -> None:
