@@ -208,8 +208,8 @@ def build_source_asset(source: SourceConfig, partitions: dg.PartitionsDefinition
             yield from check_source(
                 installation,
                 source.name,
-                context.run.run_id,
                 {check.name for check in context.selected_asset_check_keys},
+                context.run.run_id if context.selected_asset_keys else None,
             )
         except UnknownSource:
             raise _failure(source.name, "it has been removed") from None

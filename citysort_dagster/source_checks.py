@@ -36,9 +36,10 @@ def source_check_specs(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
 
 
 def check_source(
-    installation: Installation, source: str, run_id: str, names: Collection[str]
+    installation: Installation, source: str, names: Collection[str], import_run_id: str | None
 ) -> Iterator[dg.AssetCheckResult]:
-    """What those of the checks with these names find, in a run that may have imported documents.
+    """What those of the checks with these names find: of the records, in those of one import, whether it
+    brought documents or not; None: in all, which takes as long as the source has documents.
 
     Raises UnknownSource, DatabaseError.
     """
@@ -46,7 +47,7 @@ def check_source(
     if NO_FAILED_DOCUMENTS in names:
         yield _no_failed_documents(installation, source)
     if RECORDS_AGREE in names:
-        yield _records_agree(installation, source, run_id)
+        yield _records_agree(installation, source, import_run_id)
     if NOTHING_TWICE in names:
         yield _nothing_twice(installation, source)
     if FRESH in names:
@@ -74,14 +75,8 @@ def _no_failed_documents(installation: Installation, source: str) -> dg.AssetChe
     )
 
 
-def _records_agree(installation: Installation, source: str, run_id: str) -> dg.AssetCheckResult:
-    with installation.database.read() as connection:
-        imported_by_this_run = connection.execute(
-            sa.select(sa.func.count()).where(Document.run_id == run_id, Document.source == source)
-        ).scalar_one()
-    found = verify_documents(
-        installation.database, installation.files, source, run_id if imported_by_this_run else None
-    )
+def _records_agree(installation: Installation, source: str, import_run_id: str | None) -> dg.AssetCheckResult:
+    found = verify_documents(installation.database, installation.files, source, import_run_id)
     shown = list(islice(found, SHOWN))
     more = sum(1 for _ in found)
     lines = [f"- {one.document_id or one.path}: {one.message}" for one in shown]

@@ -36,6 +36,8 @@ from citysort_dagster.definitions import build_definitions
 from citysort_dagster.installation import Installation, open_installation
 from citysort_dagster.instance import PROCESS_TAG, open_instance, this_process
 from citysort_dagster.lock_file import hold
+from citysort_dagster.source_assets import asset_key
+from citysort_dagster.source_checks import RECORDS_AGREE
 from citysort_dagster.source_configs import UnknownSource, known_source
 from citysort_dagster.store.models import Document, Import
 from connectors.base import ConfigurationError
@@ -251,6 +253,32 @@ def test_a_process_that_died_before_it_named_itself(
         monkeypatch.setattr("citysort_dagster.instance.NAMED_WITHIN", timedelta(0))
         assert imports_under_way(instance, SOURCE) == []
         assert status(instance, begun) == status(instance, launched) == dg.DagsterRunStatus.FAILURE
+
+
+def test_an_import_checks_its_own_documents_and_none_when_it_found_none(installation: Installation) -> None:
+    """To read all that the source has ever brought is for those who ask for the check alone."""
+
+    def disagreements(run_id: str) -> object:
+        with open_instance(installation.settings) as instance:
+            (found,) = [
+                entry.asset_check_evaluation
+                for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+                if entry.asset_check_evaluation and entry.asset_check_evaluation.check_name == RECORDS_AGREE
+            ]
+            return found.metadata["disagreements"].value
+
+    first = launch.import_source(SOURCE)
+    assert (first.imported, disagreements(first.run_id)) == (6, 0)
+    with installation.database.read() as connection:
+        path = connection.execute(sa.select(Document.path)).scalars().first()
+    (installation.settings.data_dir / "files" / str(path)).write_bytes(b"Damaged")
+    again = launch.import_source(SOURCE)
+    assert (again.imported, disagreements(again.run_id)) == (0, 0)
+    with open_instance(installation.settings) as instance:
+        key = dg.AssetCheckKey(asset_key(SOURCE), RECORDS_AGREE)
+        job = build_definitions().get_implicit_global_asset_job_def().get_subset(asset_check_selection={key})
+        on_demand = job.execute_in_process(instance=instance, raise_on_error=False)
+    assert disagreements(on_demand.run_id) == 1
 
 
 def queued(instance: dg.DagsterInstance) -> str:
