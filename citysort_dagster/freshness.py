@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
-from croniter import croniter
+from croniter import CroniterBadDateError, croniter
 
 GRACE = timedelta(minutes=30)
 """How long after its time a scheduled import may take before its source counts as late."""
@@ -26,7 +26,10 @@ def freshness(
     if schedule is None:
         return Freshness(True, "The source has no schedule.")
     now = now or datetime.now(timezone.utc)
-    due: datetime = croniter(schedule, now - GRACE).get_prev(datetime)
+    try:
+        due: datetime = croniter(schedule, now - GRACE).get_prev(datetime)
+    except CroniterBadDateError:  # February 30
+        return Freshness(False, f"Its schedule never comes round ({schedule}).")
     if due <= created_at:
         return Freshness(True, f"Its schedule has not come round since it was configured ({schedule}).")
     if last_sync_at is None:

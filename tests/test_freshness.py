@@ -41,3 +41,8 @@ def test_a_new_source_is_not_late_before_its_time() -> None:
 
 def test_a_source_without_a_schedule_is_always_fresh() -> None:
     assert freshness(None, None, created_at=at(1, 0)).fresh
+
+
+def test_a_schedule_that_never_comes_round_is_no_error() -> None:
+    found = freshness("0 0 31 2,4 *", at(10, 3), created_at=at(1, 0), now=at(11, 3))
+    assert found == (False, "Its schedule never comes round (0 0 31 2,4 *).")
