@@ -190,6 +190,7 @@ class _Reader:
             )
         schedule = self._schedule(at, source)
         description = self._text(at, source, "description")
+        self._no_secret((*at, "description"), "description", description)
         owners, tags, group = self._owners(at, source), self._tags(at, source), self._group(at, source)
         if len(self.problems) > before or name is None or connector is None:
             return None
@@ -224,6 +225,13 @@ class _Reader:
             self.report((*at, key), f"{key} {reason}")
             return None
         return value
+
+    def _no_secret(self, where: tuple[str | int, ...], key: str, text: object) -> None:
+        from connectors.plain_secrets import plain_secret
+
+        what = plain_secret(text) if isinstance(text, str) else None
+        if what:
+            self.report(where, f"{key} holds {what}, and everybody sees it: leave that out")
 
     def _name(self, at: tuple[str | int, ...], source: Mapping[Any, Any]) -> str | None:
         name = self._text(at, source, "name", required=True)
@@ -363,6 +371,7 @@ class _Reader:
                 self.report(
                     (*at, "owners", index), "an owner must be an e-mail address or a team, as in team:permits"
                 )
+            self._no_secret((*at, "owners", index), "an owner", owner)
         return owners
 
     def _tags(self, at: tuple[str | int, ...], source: Mapping[Any, Any]) -> dict[str, str]:

@@ -4,7 +4,6 @@ the errors it raises, and a download that is checked before it counts."""
 from __future__ import annotations
 
 import hashlib
-import re
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -17,9 +16,8 @@ import dagster as dg
 from pydantic import Field, PrivateAttr, model_validator
 
 from connectors.addresses import EVERYWHERE, Reach
+from connectors.plain_secrets import plain_secret
 from connectors.secrecy import without
-
-_WITH_PASSWORD = re.compile(r"://[^\s/?#:@]*:[^\s/?#]*@")
 
 
 class ConnectorError(Exception):
@@ -171,14 +169,16 @@ class Connector(dg.ConfigurableResource, ABC):  # type: ignore[type-arg]
     _warnings: list[str] = PrivateAttr(default_factory=list)
 
     @model_validator(mode="after")
-    def _no_password_in_an_address(self) -> Connector:
+    def _no_secret_in_plain_text(self) -> Connector:
         """What is no secret setting is shown, and errors quote it."""
         for name, setting in type(self).model_fields.items():
             value = getattr(self, name)
-            if not setting.exclude and isinstance(value, str) and _WITH_PASSWORD.search(value):
-                raise ValueError(
-                    f"{name} holds an address with a password: a secret setting is the place for it"
-                )
+            for text in value if isinstance(value, list) else [value]:
+                if setting.exclude or not isinstance(text, str):
+                    continue
+                what = plain_secret(text, is_query=name.endswith("query"))
+                if what:
+                    raise ValueError(f"{name} holds {what}: a secret setting is the place for it")
         return self
 
     @abstractmethod

@@ -655,7 +655,7 @@ def test_refusals_are_told_in_our_own_words(
             "must be an https:// address",
         ),
         ({"bucket_name": "bucket", "endpoint_url": f"https://u:{CANARY}@host"}, "an address with a password"),
-        ({"bucket_name": "bucket", "endpoint_url": f"https://host/?sig={CANARY}"}, "without credentials"),
+        ({"bucket_name": "bucket", "endpoint_url": f"https://host/?sig={CANARY}"}, "a signed link"),
         ({"bucket_name": "bucket", "endpoint_url": "ftp://127.0.0.1"}, "must be an https:// address"),
         ({"bucket_name": "bucket", "endpoint_url": "127.0.0.1:9000"}, "must be an https:// address"),
     ],

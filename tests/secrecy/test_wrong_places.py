@@ -106,9 +106,9 @@ def test_nobody_is_asked_for_what_is_no_secret(
     assert "that is not a secret setting of pg" in citysort("sources", "set-secret", "pg", "username").err
 
 
-def yaml_of(folder: Path, settings: str, **source: str) -> Path:
+def yaml_of(folder: Path, settings: str, **source: object) -> Path:
     """The same file with these settings besides, as a person writes them."""
-    lines = {"name": "pg", "connector": "postgresql", **source, "config": ""}
+    lines: dict[str, object] = {"name": "pg", "connector": "postgresql", **source, "config": ""}
     path = folder / "sources.yaml"
     path.write_text(
         "sources:\n  -"
@@ -156,13 +156,15 @@ def test_a_secret_among_the_settings_of_a_file(
         ("name", "{}!", "the name (…) must consist of"),
         ("schedule", "{}", "schedule must be a cron schedule"),
         ("pass:{}", "1", "unknown key 'pass…'"),
+        ("description", "from postgresql://u:{}@h/d", "description holds an address with a password"),
+        ("owners", ["team:permits", "team:https://{}@h/d"], "an owner holds an address with a password"),
     ],
 )
 def test_a_secret_beside_the_settings(
-    citysort: Command, installation: Installation, tmp_path: Path, key: str, value: str, sentence: str
+    citysort: Command, installation: Installation, tmp_path: Path, key: str, value: object, sentence: str
 ) -> None:
     secret = canary()
-    key, value = key.format(secret), value.format(secret)
+    key, value = json.loads(json.dumps([key, value]).replace("{}", secret))
     ran = citysort("sources", "apply", yaml_of(tmp_path, "concurrency: 1", **{key: value}))
     assert (ran.code, sentence in ran.err) == (2, True), ran
     assert Search([secret]).in_text(ran) == set()
