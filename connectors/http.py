@@ -52,6 +52,7 @@ from connectors.http_budget import (
     LONGEST_WAIT_OF_A_TEST,
     THROTTLED,
     Budget,
+    Closed,
     wait_asked_for,
 )
 from connectors.http_download import Body, continues, download_of
@@ -401,8 +402,18 @@ class HttpSession:
 
     def _repeat(self, attempt: Callable[[], T]) -> T:
         """What `attempt` returns, after as many attempts as it takes and is allowed. One more, at
-        once, where a token was refused."""
+        once, where a token was refused. What the server was too busy for counts as no attempt, unless
+        somebody waits: many threads may share a budget that is enough for few."""
         renewed = False
+        counted = 0
+
+        def enough(state: tenacity.RetryCallState) -> bool:
+            nonlocal counted
+            error = state.outcome.exception() if state.outcome else None
+            if not (self.patient and isinstance(error, RequestFailed) and error.throttled):
+                counted += 1
+            too_late = tenacity.stop_before_delay(LONGEST_REQUEST)
+            return counted >= (ATTEMPTS if self.patient else 2) or too_late(state)
 
         def with_a_valid_token() -> T:
             nonlocal renewed
@@ -417,8 +428,7 @@ class HttpSession:
         return tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: isinstance(error, RequestFailed) and error.again),
             wait=_pause,
-            stop=tenacity.stop_after_attempt(ATTEMPTS if self.patient else 2)
-            | tenacity.stop_before_delay(LONGEST_REQUEST),
+            stop=enough,
             reraise=True,
         )(with_a_valid_token)
 
@@ -436,10 +446,10 @@ class HttpSession:
             prepared = session.prepare_request(request)
         except requests.RequestException:
             raise self._unsendable() from None
-        with self._budget.turn() as turn:
-            with self._counting:
-                self.requests_sent += 1
-            try:
+        try:
+            with self._budget.turn(self._longest_wait()) as turn:
+                with self._counting:
+                    self.requests_sent += 1
                 try:
                     answer = session.send(prepared, stream=True, allow_redirects=False, timeout=self._timeout)
                 except ValueError:  # http.client quotes the header that it does not like
@@ -449,10 +459,12 @@ class HttpSession:
                         self._check(answer, turn, redirects, bare)
                     self._budget.succeeded()
                     return receive(answer)
-            except OutOfReach as error:
-                raise RequestFailed(f"{self.system} is not asked: {error}", lasting=True) from None
-            except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-                raise self._unreachable(error) from None
+        except Closed as closed:
+            raise self._closed(closed.seconds) from None
+        except OutOfReach as error:
+            raise RequestFailed(f"{self.system} is not asked: {error}", lasting=True) from None
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            raise self._unreachable(error) from None
 
     def _check(self, answer: requests.Response, turn: int, redirects: bool, bare: bool) -> None:
         """Raises RequestFailed unless the answer is what was asked for."""
@@ -473,18 +485,26 @@ class HttpSession:
         if status == 401 and isinstance(self._auth, Bearer) and not bare:
             self._auth.forget(answer.request.headers.get("Authorization"))
             failure.token_refused = True
-        if status in THROTTLED and failure.again:
+        if status in THROTTLED:
             wait = wait_asked_for(answer.headers)
-            if wait is not None and wait > (LONGEST_WAIT if self.patient else LONGEST_WAIT_OF_A_TEST):
-                when = datetime.fromtimestamp(time.time() + wait, timezone.utc)
-                raise RequestFailed(
-                    f"{self.system} takes no more requests before {when:%Y-%m-%d %H:%M} UTC: start again then",
-                    lasting=False,
-                    status=status,
-                )
-            self._budget.close(turn, wait)
-            failure.throttled = True
+            too_long = wait is not None and wait > self._longest_wait()
+            if failure.again or too_long:
+                self._budget.close(turn, wait)
+            if failure.again and wait is not None and too_long:
+                raise self._closed(wait, status)
+            failure.throttled = failure.again and (status == 429 or wait is not None)
         raise failure
+
+    def _longest_wait(self) -> float:
+        return LONGEST_WAIT if self.patient else LONGEST_WAIT_OF_A_TEST
+
+    def _closed(self, seconds: float, status: int | None = None) -> RequestFailed:
+        when = datetime.fromtimestamp(time.time() + seconds, timezone.utc)
+        return RequestFailed(
+            f"{self.system} takes no more requests before {when:%Y-%m-%d %H:%M} UTC: start again then",
+            lasting=False,
+            status=status,
+        )
 
     def _failure(self, answer: requests.Response, bare: bool) -> RequestFailed:
         status = answer.status_code

@@ -19,6 +19,14 @@ LONGEST_WAIT_OF_A_TEST = 5.0
 THROTTLED = {429, 503}
 
 
+class Closed(Exception):
+    """The tenant takes no requests for so many seconds, longer than anybody waits."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
 class Budget:
     """What a tenant is asked at most, by all threads together: so many requests in flight, so many a
     minute, and none before the time that the server named. `first_pause`, in seconds, is the first of
@@ -35,12 +43,14 @@ class Budget:
         self._in_a_row = 0
 
     @contextmanager
-    def turn(self) -> Iterator[int]:
-        """Waits for a place and for the time; yields what `close` wants to know."""
+    def turn(self, longest_wait: float = LONGEST_WAIT) -> Iterator[int]:
+        """Waits for a place and for the time; yields what `close` wants to know. Raises Closed."""
         with self._places:
             while True:
                 with self._lock:
                     now = time.monotonic()
+                    if self._opens_at - now > longest_wait:
+                        raise Closed(self._opens_at - now)
                     wait = max(self._opens_at, self._next) - now
                     if wait <= 0:
                         self._next = now + self._interval
@@ -50,15 +60,15 @@ class Budget:
             yield closures
 
     def close(self, turn: int, seconds: float | None) -> None:
-        """Lets nobody begin for so many seconds; None: a time that grows as it happens again."""
+        """Lets nobody begin for so many seconds, and no less than a time that grows as it happens again:
+        servers name times that are over, or none (None)."""
         with self._lock:
             if turn == self._closures:  # the others that were under way do not count again
                 self._closures += 1
                 self._in_a_row += 1
-            if seconds is None:
-                growing = min(self._first_pause * 2**self._in_a_row, LONGEST_PAUSE)
-                seconds = growing * random.uniform(0.75, 1)  # noqa: S311
-            self._opens_at = max(self._opens_at, time.monotonic() + seconds)
+            growing = min(self._first_pause * 2**self._in_a_row, LONGEST_PAUSE)
+            growing *= random.uniform(0.75, 1)  # noqa: S311
+            self._opens_at = max(self._opens_at, time.monotonic() + max(seconds or 0.0, growing))
 
     def succeeded(self) -> None:
         """The server is content again."""

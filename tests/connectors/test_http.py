@@ -373,6 +373,46 @@ def test_a_wait_that_is_too_long_ends_the_run(things: Things) -> None:
     assert (caught.value.status, caught.value.lasting, things.requests["by_token"]) == (429, False, 1)
 
 
+def test_nothing_is_sent_during_a_wait_that_is_too_long(
+    things: Things, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(http_budget, "time", clock)
+    opened = session(things)
+    things.misbehave("throttle", seconds=3 * LONGEST_WAIT)
+    for _ in range(5):
+        with pytest.raises(RequestFailed, match="no more requests before") as caught:
+            opened.json("GET", "/echo")
+        assert not caught.value.lasting
+    assert things.requests["echo"] == 1
+    clock.now += 2 * LONGEST_WAIT + 1
+    opened.json("GET", "/echo")
+    assert (things.requests["echo"], clock.now) == (2, 1_000 + 3 * LONGEST_WAIT)
+
+
+@pytest.mark.parametrize("how", [{"retry_after": "none"}, {"seconds": 0}, {"seconds": 0, "status": 503}])
+def test_being_throttled_is_no_attempt(
+    things: Things, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(http_budget, "time", clock)
+    monkeypatch.setattr(http_budget, "LONGEST_PAUSE", 0.004)
+    things.misbehave("throttle", times=12, **how)
+    ask(things)
+    assert things.requests["by_token"] == 13
+    assert clock.now - 1_000 >= 0.75 * (0.002 + 11 * 0.004)
+
+
+def test_being_throttled_ends_before_the_request_takes_too_long(
+    things: Things, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "LONGEST_REQUEST", 0.05)
+    things.misbehave("throttle", times=99, seconds=0.02)
+    with pytest.raises(RequestFailed, match="no more requests for now"):
+        ask(things)
+    assert things.requests["by_token"] < 99
+
+
 class Clock:
     """Stands in for the module `time`: sleeping moves it on."""
 
@@ -396,7 +436,8 @@ def test_requests_per_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     assert begun == [1000, 1002, 1004, 1006, 1008]
 
 
-def test_waits_without_a_named_time_grow_until_the_server_is_content(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("named", [None, 0.0, 1.0])
+def test_waits_grow_until_the_server_is_content(monkeypatch: pytest.MonkeyPatch, named: float | None) -> None:
     clock = Clock()
     monkeypatch.setattr(http_budget, "time", clock)
     budget, waits = Budget(8, None, first_pause=1), []
@@ -405,7 +446,7 @@ def test_waits_without_a_named_time_grow_until_the_server_is_content(monkeypatch
         with budget.turn() as turn:
             waits.append(clock.now - before)
             for _ in range(8):  # refusals of what was under way together count once
-                budget.close(turn, None)
+                budget.close(turn, named)
     growing = [0.0, 2, 4, 8, 16, 32, 60, 60, 60]
     assert all(0.75 * full <= wait <= full for wait, full in zip(waits, growing, strict=True))
     budget.succeeded()
@@ -824,6 +865,8 @@ def test_a_connection_that_works_and_one_that_does_not(things: Things, connector
     things.misbehave("throttle", times=9, seconds=30)  # nobody waits for that long
     assert "no more requests before" in connector.test_connection().message
     things.behave()
+    assert "no more requests before" in connector.test_connection().message
+    connector.close()
     assert connector.test_connection().ok
     missing = ThingsConnector(url=things.url(), ca_file="none.pem").test_connection()
     assert (missing.ok, "ca_file" in missing.message) == (False, True)

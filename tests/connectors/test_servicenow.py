@@ -716,7 +716,7 @@ def test_a_listing_that_breaks_off_says_so(
     assert listed == [f"{number}.txt" for number in reversed(range(10, 20))]
     assert not any(secret in str(caught.value) for secret in secrets_of(instance))
     instance.behave()
-    assert len(names(connector)) == 20
+    assert len(names(connect(instance))) == 20
 
 
 def test_a_page_without_rows_is_gone_past(instance: SimulatedServiceNow) -> None:

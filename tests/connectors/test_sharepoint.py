@@ -921,7 +921,7 @@ def test_a_listing_that_breaks_off_says_so(site: SimulatedSharePoint, kind: Any,
     assert 0 < len(listed) < 20
     assert not any(secret in str(caught.value) for secret in secrets_of(site))
     site.behave()
-    assert len(names(connector)) == 20
+    assert len(names(connect(site))) == 20
 
 
 def test_pages_without_items_are_gone_past(site: SimulatedSharePoint) -> None:

@@ -175,13 +175,13 @@ def test_a_link_that_is_refused_starts_over(site: SimulatedSharePoint) -> None:
 @pytest.mark.parametrize("kind", ["fail", "reset", "truncate", "corrupt", "throttle"])
 def test_a_listing_that_breaks_off_reaches_nothing(site: SimulatedSharePoint, kind: Any) -> None:
     fill(site, 12)
-    site.misbehave(kind, route="delta", spare=1, times=1_000)
+    site.misbehave(kind, route="delta", spare=1, times=1_000, seconds=100_000)
     with pytest.raises(ListingIncomplete):
         changes(connect(site))
     site.behave()
     _, reached = changes(connect(site))
     site.add("new.txt", b"new")
-    site.misbehave(kind, route="delta", times=1_000)
+    site.misbehave(kind, route="delta", times=1_000, seconds=100_000)
     with pytest.raises(ListingIncomplete):
         changes(connect(site), reached)
     site.behave()

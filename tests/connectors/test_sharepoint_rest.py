@@ -539,7 +539,7 @@ def test_a_listing_that_breaks_off_says_so(
         list(connector.list_documents())
     assert not any(secret in str(caught.value) for secret in secrets_of(site))
     site.behave()
-    assert len(names(connector)) == 20
+    assert len(names(connect(site))) == 20
 
 
 @pytest.mark.parametrize(
