@@ -12,7 +12,9 @@ from urllib.parse import quote, unquote, urlsplit
 import requests
 from pydantic import Field, field_validator, model_validator
 
+from connectors.addresses import OutOfReach, Reach
 from connectors.base import (
+    ConfigurationError,
     Download,
     DownloadFailed,
     DownloadRefused,
@@ -28,7 +30,7 @@ from connectors.http_answers import Page, RequestFailed, json_of, link_in, rows
 from connectors.http_auth import Bearer
 from connectors.quickxorhash import QuickXorHash
 from connectors.sharepoint_files import REWRITTEN, ending, named, utc
-from connectors.sharepoint_login import Login, credential_of
+from connectors.sharepoint_login import Login, credential_of, names_a_file
 from connectors.sharepoint_rest import OwnApi
 
 ITEMS_PER_PAGE = 1_000
@@ -164,6 +166,15 @@ class SharePoint(HttpConnector):
     def keeps_checkpoint(self) -> bool:  # type: ignore[override]  # the site's own API has no delta
         """Whether there is `list_changes`."""
         return self.api == "graph"
+
+    def keep_to(self, reach: Reach) -> None:
+        """Whoever configures a source of the console does not choose the file of a key."""
+        super().keep_to(reach)
+        if self.certificate and names_a_file(self.certificate):
+            try:
+                reach.check_file(self.certificate)
+            except OutOfReach as error:
+                raise ConfigurationError(f"{self.connector_type}: certificate: {error}") from None
 
     # What an HttpConnector needs.
 

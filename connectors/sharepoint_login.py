@@ -41,6 +41,11 @@ LOGIN_ERRORS = {
 """https://learn.microsoft.com/en-us/entra/identity-platform/reference-error-codes"""
 
 
+def names_a_file(certificate: str) -> bool:
+    """Whether a key is given as the path of its file, and not as it is."""
+    return "-----BEGIN" not in certificate
+
+
 def credential_of(
     client_secret: str | None, certificate: str | None, thumbprint: str | None
 ) -> str | dict[str, str]:
@@ -48,7 +53,7 @@ def credential_of(
     if client_secret:
         return client_secret
     pem = str(certificate).replace("\\n", "\n")
-    if "-----BEGIN" not in pem:
+    if names_a_file(pem):
         try:
             pem = Path(pem).read_text()
         except (OSError, ValueError):
