@@ -16,7 +16,7 @@ import dagster as dg
 
 from citysort_dagster.files import FileStoreError, StoredFileMissing
 from citysort_dagster.installation import Installation
-from citysort_dagster.pipeline.classify import Classification, classify
+from citysort_dagster.pipeline.classify import MAX_CHARACTERS, Classification, classify
 from citysort_dagster.pipeline.extract import Extraction, TextExtractor
 from citysort_dagster.pipeline.isolation import ReaderUnavailable
 from citysort_dagster.pipeline.route import Routing, due_date, route
@@ -28,6 +28,10 @@ from citysort_dagster.store.document_words import words_of_documents
 from citysort_dagster.store.sync_log import storable_text
 
 BATCH = 200
+BATCH_CHARACTERS = 5_000_000
+"""Of texts, from which on a batch is full with fewer documents."""
+ANY_TEXT = 1
+"""Characters that tell whether there is a text."""
 _TEXTS = ("text", "media_type", "problem")
 
 DOCUMENT_TEXT = dg.AssetKey("document_text")
@@ -95,7 +99,7 @@ def build_ingestion_assets(
         installation: Installation = context.resources.installation
         rules = _rules(installation)
         outcomes: Counter[str] = Counter()
-        for batch in _pending(installation, context, "extracted"):
+        for batch in _pending(installation, context, "extracted", MAX_CHARACTERS):
             decisions = []
             for row in batch:
                 found = _classify(row, rules)
@@ -128,7 +132,7 @@ def build_ingestion_assets(
         installation: Installation = context.resources.installation
         rules = _rules(installation)
         outcomes: Counter[str] = Counter()
-        for batch in _pending(installation, context, "classified"):
+        for batch in _pending(installation, context, "classified", ANY_TEXT):
             decisions = []
             for row in batch:
                 routing = _route(row, rules)
@@ -162,13 +166,14 @@ def build_ingestion_assets(
 
 
 def _pending(
-    installation: Installation, context: dg.AssetExecutionContext, stage: str
+    installation: Installation, context: dg.AssetExecutionContext, stage: str, characters: int
 ) -> Iterator[Sequence[Any]]:
+    """The documents that wait after this stage, in batches, with as many characters of their text."""
     partitions = installation.calendar.reach(context.partition_keys)
     after = ""
     while True:
         with installation.database.read() as connection:
-            batch = documents.pending(connection, stage, partitions, after, BATCH)
+            batch = documents.pending(connection, stage, partitions, after, BATCH, characters)
         if not batch:
             return
         yield batch
@@ -187,7 +192,7 @@ def _extracted(
     unreadable: list[tuple[str, Extraction]] = []
 
     def files() -> Iterator[tuple[str, Path, str]]:
-        for batch in _pending(installation, context, "imported"):
+        for batch in _pending(installation, context, "imported", 0):
             for row in batch:
                 copy = ExitStack()
                 try:
@@ -208,6 +213,7 @@ def _extracted(
                 yield row.id, path, row.filename
 
     rows: list[dict[str, Any]] = []
+    characters = 0
     try:
         with TextExtractor() as extractor:
             for document_id, extraction in chain(extractor.extract(files()), unreadable):
@@ -216,9 +222,10 @@ def _extracted(
                 values = extraction._asdict()
                 texts = {name: storable_text(values[name]) for name in _TEXTS if values[name] is not None}
                 rows.append({"document_id": document_id, **values, **texts})
-                if len(rows) == BATCH:
+                characters += len(extraction.text)
+                if len(rows) == BATCH or characters >= BATCH_CHARACTERS:
                     yield rows
-                    rows = []
+                    rows, characters = [], 0
     except ReaderUnavailable as error:
         raise dg.Failure(f"No text can be extracted: {error}") from None
     if rows:

@@ -19,15 +19,18 @@ def pending(
     partitions: tuple[str | None, str | None],
     after: str,
     count: int,
+    characters: int,
 ) -> Sequence[sa.Row[Any]]:
     """The next documents that have passed this stage and no later one, of the partitions from the first
     of these keys on, before the second; None is without bound.
 
-    In order of id, beginning after the id `after`; with their text where there is one.
+    In order of id, beginning after the id `after`; with as many characters of their text, where there is one.
     """
     first, following = partitions
     return connection.execute(
-        sa.select(Document, DocumentText.text, DocumentText.problem)
+        sa.select(
+            Document, sa.func.substr(DocumentText.text, 1, characters).label("text"), DocumentText.problem
+        )
         .join(DocumentText, DocumentText.document_id == Document.id, isouter=True)
         .where(
             Document.stage == stage,

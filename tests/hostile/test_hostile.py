@@ -21,6 +21,7 @@ import sqlalchemy as sa
 from citysort_dagster import ingestion_assets, launch, source_configs
 from citysort_dagster.installation import open_installation
 from citysort_dagster.pipeline.extract import READER, TextExtractor
+from citysort_dagster.store.documents import pending
 from citysort_dagster.store.models import AuditEvent, Document, DocumentText
 from citysort_dagster.verify import verify
 from tests.hostile.documents import GOOD, HOSTILE
@@ -238,6 +239,17 @@ def test_a_text_of_two_gigabytes(tmp_path: Path) -> None:
         (text,) = connection.execute(sa.select(DocumentText)).all()
     assert (len(text.text), text.truncated, text.problem) == (1_000_000, True, None)
     watch.assert_bounded()
+
+
+def test_long_texts_are_held_a_few_at_a_time(tmp_path: Path) -> None:
+    import_all(tmp_path, {f"{number}.txt": documents.text() * 10_000 for number in range(12)})
+    found = process_all(12)
+    assert {len(outcome.text) for outcome in found.values()} == {1_000_000}
+    with open_installation() as installation, installation.database.read() as connection:
+        stored_at = sa.select(AuditEvent.at).where(AuditEvent.event == "text extracted")
+        assert len(set(connection.execute(stored_at).scalars())) == 3
+        rows = pending(connection, "queued", (None, None), "", 100, characters=7)
+        assert {row.text for row in rows} == {documents.text()[:7]}
 
 
 def test_a_parser_that_crashes_and_one_that_stops(tmp_path: Path) -> None:
