@@ -248,9 +248,10 @@ def charset(data: bytes, media_type: str | None) -> str | None:
         if stated:
             try:
                 encoding = codecs.lookup(stated[1].decode("ascii")).name
+                sample.decode(encoding, "replace")  # there are codecs, such as base64, that give no text
                 if not encoding.startswith("utf"):
                     return encoding
-            except (LookupError, UnicodeDecodeError):
+            except (LookupError, UnicodeError):
                 pass
     controls = sum(sample.count(byte) for byte in range(32) if byte not in b"\t\n\f\r\x1b")
     if controls > len(sample) // 100:

@@ -126,6 +126,12 @@ def test_a_web_page_that_states_a_wrong_encoding(read: Read) -> None:
     assert documents.APPLICANT in read(page, "form.html").text
 
 
+@pytest.mark.parametrize("codec", ["base64", "idna", "undefined", "rot13"])
+def test_a_web_page_that_states_what_is_no_encoding(codec: str, read: Read) -> None:
+    page = documents.html("cp1252").replace(b'charset="cp1252"', f'charset="{codec}"'.encode())
+    assert documents.APPLICANT in read(page, "form.html").text
+
+
 @pytest.mark.parametrize(
     "start", ["BM Contracting", "GIF89a", "MZ Builders", "II*", "Subject: permit", "#!/bin/sh"]
 )
