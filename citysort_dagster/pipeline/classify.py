@@ -357,9 +357,11 @@ def parse_amount(text: str) -> tuple[str, str] | None:
     """The first sum in a short text: digits with a decimal point, and the currency as written.
 
     A last comma or point with one or two digits behind it is the decimal one: 1,250 is a thousand, 1,25 is not.
+    A number of more than twelve digits in a row is none.
     """
     match = re.search(
-        r"(US\$|USD|EUR|GBP|CAD|[$€£¥])?\s?(\d{1,3}(?:[,.' ]\d{3}){1,4}(?:[.,]\d{1,2})?|\d{1,12}(?:[.,]\d{1,2})?)"
+        r"(US\$|USD|EUR|GBP|CAD|[$€£¥])?\s?(?<!\d)(?<!\d[.,])"
+        r"(\d{1,3}(?:[,.' ]\d{3}){1,4}(?:[.,]\d{1,2})?|\d{1,12}(?:[.,]\d{1,2})?)"
         r"(?!\d)\s?(USD|EUR|GBP|CAD|[€£¥])?",
         text[:200],
     )
