@@ -29,7 +29,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import requests
 import tenacity
 import urllib3
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, model_validator
 from requests.auth import AuthBase
 
 from connectors.addresses import EVERYWHERE, OutOfReach, Reach, adapter_within
@@ -615,6 +615,15 @@ class HttpConnector(Connector):
         default=None,
         description="PEM file with the certificate authority of the system, where it is not a public one.",
     )
+
+    @model_validator(mode="after")
+    def _can_be_sent(self) -> HttpConnector:
+        """Python reads a byte that is no UTF-8 from the environment as half a character, which cannot be sent."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, str) and re.search("[\ud800-\udfff]", value):
+                raise ValueError(f"{name} holds characters that are not text in UTF-8: store it anew")
+        return self
 
     _patient: bool = PrivateAttr(default=True)
     _opened: HttpSession | None = PrivateAttr(default=None)

@@ -115,6 +115,8 @@ def secrets_of(instance: SimulatedServiceNow) -> list[str]:
         ({"auth": "api_key", "api_key": None}, "needs api_key"),
         ({"auth": "saml"}, "auth"),
         ({"concurrency": 0}, "concurrency"),
+        ({"password": "caf\udce9"}, "password holds characters that are not text in UTF-8"),
+        ({"auth": "api_key", "api_key": "caf\ud800"}, "api_key holds characters"),
     ],
 )
 def test_settings_that_cannot_work(
