@@ -1,8 +1,8 @@
 """Sources configured one at a time, in the console and through the API.
 
 Secrets go in and never come out: one that is left out stays as it is. But a stored secret goes to
-the address that it was given for: where that changes, it must be given again, or whoever may change
-a source could have its credentials sent to a server of their own.
+the address that it was given for, as encrypted as it was: where that changes, it must be given again,
+or whoever may change a source could have its credentials sent to a server of their own.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from citysort_dagster.store.sync_log import now
 
 if TYPE_CHECKING:
     from connectors.base import Connector
+
+_WAYS = frozenset({"host", "port", "sslmode", "sslrootcert", "ssl_mode", "ssl_ca", "ca_file"})
+"""Settings that say, as addresses do, whom a secret reaches."""
 
 
 def create_source(installation: Installation, values: Mapping[str, Any], actor: str) -> SourceConfig:
@@ -209,13 +212,13 @@ def _checked(installation: Installation, values: Mapping[str, Any], stored: Mapp
 
 
 def _moved(connector_type: str, stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """The settings that say where secrets are sent to, and say something else now."""
+    """The settings that say where secrets are sent to, and how safely, and say something else now."""
     from connectors.registry import connector_class
 
     cls: type[Connector] = connector_class(connector_type)
     found = []
     for name, field in cls.model_fields.items():
-        if name != "port" and not name.endswith("_url") and name != "host":
+        if name not in _WAYS and not name.endswith("_url"):
             continue
         before, after = stored.get(name), given.get(name)
         if (field.default if before is None else before) != (field.default if after is None else after):

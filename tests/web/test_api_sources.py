@@ -111,6 +111,42 @@ def test_a_secret_is_given_again_where_the_address_changes(
         assert other.requests
 
 
+@pytest.mark.parametrize(
+    ("connector", "settings", "change"),
+    [
+        ("postgresql", {"sslmode": "verify-full"}, {"sslmode": "disable"}),
+        ("postgresql", {"sslmode": "verify-full"}, {"sslmode": None}),
+        ("postgresql", {"sslmode": "verify-full"}, {"sslrootcert": "allowed/ca.pem"}),
+        ("mysql", {"ssl_mode": "verify_identity"}, {"ssl_mode": "disabled"}),
+        ("mysql", {"ssl_mode": "verify_identity"}, {"ssl_ca": "allowed/ca.pem"}),
+        ("mysql", {}, {"port": 3307}),
+        ("servicenow", {}, {"ca_file": "allowed/ca.pem"}),
+    ],
+)
+def test_a_secret_is_given_again_where_the_connection_is_less_safe(
+    console: Console,
+    help_desk: dict[str, Any],
+    tmp_path: Path,
+    connector: str,
+    settings: dict[str, Any],
+    change: dict[str, Any],
+) -> None:
+    """Else whoever may change a source could listen to its password, or answer in the server's name."""
+    rows = {"query": "SELECT 1", "id_column": "id", "content_column": "c"}
+    database = {"host": "127.0.0.1", "database": "d", "username": "u", "password": canary(), **rows}
+    config = {**(help_desk if connector == "servicenow" else database), **settings}
+    console.well("POST", "/api/sources", {"name": "safe", "connector": connector, "config": config})
+    change = {
+        key: str(tmp_path / value) if str(value).startswith("allowed") else value
+        for key, value in change.items()
+    }
+    problem = console.refused(422, "PATCH", "/api/sources/safe", {"config": change})
+    assert [error["field"] for error in problem["errors"]] == ["config.password"]
+    assert f"must be given again: {next(iter(change))} has changed" in problem["detail"]
+    again = {"config": {**change, "password": canary()}}
+    console.well("PATCH", "/api/sources/safe", again)
+
+
 def _without_password(config: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if key != "password"}
 
