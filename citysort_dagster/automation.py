@@ -4,7 +4,10 @@ import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from contextlib import suppress
+from datetime import datetime, timedelta
+from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -43,6 +46,10 @@ LONGEST_WAIT_SECONDS = 2 * LOOK_SECONDS * SHARE_OF_TIME
 
 LEFT_BEHIND_AFTER = timedelta(minutes=3)
 WAIT_AFTER_FAILED_IMPORT = timedelta(minutes=10)
+
+WAITS_AFTER_FAILED_INGESTION = [timedelta(minutes=minutes) for minutes in (1, 2, 4, 8, 16, 32, 60)]
+"""How long the next run waits after one that failed, two in a row, and so on."""
+
 WEBHOOK_SECONDS = 10
 
 
@@ -244,7 +251,28 @@ def ingest_what_was_left_behind(context: dg.SensorEvaluationContext) -> dg.RunRe
         waiting = documents.pending_partitions(connection, sync_log.now() - LEFT_BEHIND_AFTER)
     if not waiting:
         return dg.SkipReason("No document has been left behind.")
+    until = _ingestion_rests_until(context.instance, installation.settings.rules_file)
+    if until is not None:
+        return dg.SkipReason(f"The ingestion pipeline failed; the next run waits until {until:%H:%M:%S} UTC.")
     return dg.RunRequest(tags=partition_range_tags(installation.calendar.holding(waiting)))
+
+
+def _ingestion_rests_until(instance: dg.DagsterInstance, rules_file: Path | None) -> datetime | None:
+    """When the pipeline is tried again after runs that failed, None when at once: also after one that
+    succeeded, and once somebody has changed the rules, which are the likeliest reason."""
+    last = instance.get_run_records(
+        dg.RunsFilter(job_name=INGESTION_JOB), limit=len(WAITS_AFTER_FAILED_INGESTION)
+    )
+    failed = list(takewhile(lambda record: record.dagster_run.status == dg.DagsterRunStatus.FAILURE, last))
+    if not failed:
+        return None
+    failed_at = failed[0].update_timestamp
+    with suppress(OSError):
+        if rules_file is not None and rules_file.stat().st_mtime > failed_at.timestamp():
+            return None
+    wait = WAITS_AFTER_FAILED_INGESTION[len(failed) - 1]
+    # One that failed in a time that is yet to come did so while the clock was wrong.
+    return failed_at + wait if failed_at <= sync_log.now() < failed_at + wait else None
 
 
 @dg.sensor(

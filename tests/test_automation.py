@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -13,6 +14,7 @@ from citysort_dagster import automation, launch, source_configs
 from citysort_dagster.automation import build_news_sensor, freshness_of_sources
 from citysort_dagster.installation import Installation, open_installation
 from citysort_dagster.instance import open_instance
+from citysort_dagster.pipeline.rules import PACKAGED
 from citysort_dagster.source_configs import known_source
 from sandbox.postgresql import PostgreSQLServer
 from tests.dagster_ui.archives import PostgreSQLArchive
@@ -109,3 +111,37 @@ def test_freshness_is_told_when_it_changes(installation: Installation) -> None:
         )
         second = freshness_of_sources(dg.build_sensor_context(instance, cursor=first.cursor))
         assert isinstance(second, dg.SensorResult) and not second.asset_events
+
+
+def test_a_pipeline_that_fails_is_tried_again_ever_more_rarely(
+    installation: Installation,
+    archive: PostgreSQLArchive,
+    working_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(automation, "LEFT_BEHIND_AFTER", timedelta(0))
+    rules = working_folder / "rules.yaml"
+    rules.write_text("nonsense: [")
+    monkeypatch.setenv("CITYSORT_RULES_FILE", str(rules))
+    assert launch.import_source(SOURCE).imported == 1
+
+    waits = [timedelta(0), timedelta(0), timedelta(hours=1)]
+    monkeypatch.setattr(automation, "WAITS_AFTER_FAILED_INGESTION", waits)
+    with open_instance(installation.settings) as instance:
+
+        def requested() -> bool:
+            answer = automation.ingest_what_was_left_behind(dg.build_sensor_context(instance))
+            return isinstance(answer, dg.RunRequest)
+
+        for _ in range(3):
+            assert requested()
+            assert launch.process().failure is not None
+        assert not requested()
+        rules.write_text(PACKAGED.read_text())
+        assert requested()
+        assert launch.process().failure is None
+        rules.write_text("nonsense: [")
+        archive.put(("entry-2", "2025-08-08", b"Another entry."))
+        assert launch.import_source(SOURCE).imported == 1
+        assert launch.process().failure is not None
+        assert requested()  # the first failure since it succeeded
