@@ -50,6 +50,10 @@ _INTEGER = re.compile("-?[0-9]{1,20}")
 _HEX = re.compile("(?:[0-9a-f]{2})*")
 
 
+_PASSWORD_IN_CLEAR = -1
+"""No number of the server's or the driver's."""
+
+
 class _Type(NamedTuple):
     """A column's type, and whether it holds bytes rather than characters."""
 
@@ -112,10 +116,12 @@ class MySQL(SQLConnector):
         return connection
 
     def _ssl(self) -> dict[str, Any]:
+        # Whoever answers on a connection that need not be encrypted could ask for the password itself.
+        no_clear_password = {"auth_plugin_map": {"mysql_clear_password": _NoClearPassword}}
         if self.ssl_mode == "disabled":
-            return {"ssl_disabled": True}
+            return {"ssl_disabled": True, **no_clear_password}
         if self.ssl_mode == "preferred":
-            return {}
+            return no_clear_password
         context = ssl.create_default_context(cafile=self.ssl_ca)
         # Certificates that MySQL makes for itself do not pass the strictest checks of Python 3.13.
         context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -245,6 +251,8 @@ class MySQL(SQLConnector):
         https://mariadb.com/kb/en/mariadb-error-code-reference/."""
         code = error.args[0] if isinstance(error, pymysql.Error) and error.args else None
         text = str(error.args[1] if code is not None and len(error.args) > 1 else error).rstrip(".")
+        if code == _PASSWORD_IN_CLEAR:
+            return Trouble(text, True)
         if code in (1045, 1698, 1251, 2059, 2061):
             return Trouble(f"the login was refused ({text}): check username and password", True)
         if code in (1044, 1049):
@@ -280,6 +288,19 @@ def _socket(addresses: Sequence[str], port: int) -> socket.socket:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         return made
     raise pymysql.OperationalError(CR.CR_CONN_HOST_ERROR, f"Can't connect to MySQL server ({error})")
+
+
+class _NoClearPassword:
+    """https://dev.mysql.com/doc/refman/8.4/en/cleartext-pluggable-authentication.html"""
+
+    def __init__(self, connection: object) -> None:
+        """The driver gives its connection."""
+
+    def authenticate(self, _packet: object) -> None:
+        raise pymysql.OperationalError(
+            _PASSWORD_IN_CLEAR,
+            "the server asks for the password in clear: set ssl_mode to required or stricter",
+        )
 
 
 def _begin(connection: sa.Connection) -> None:

@@ -637,7 +637,8 @@ class SQLConnector(Connector):
         except _DATABASE_ERRORS as error:
             cause = error.orig if isinstance(error, sa.exc.DBAPIError) and error.orig else error
             trouble = self._trouble(cause)
-            sentence = f"{self._system()}: {' '.join(trouble.sentence.split())}"
+            # A server may say the password back to whoever gave it a wrong one.
+            sentence = self.without_secrets(f"{self._system()}: {' '.join(trouble.sentence.split())}")
             raise (ConfigurationError if trouble.lasting and not begun else otherwise)(sentence) from None
 
 
