@@ -315,10 +315,10 @@ class AmazonS3(Connector):
         from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, PreconditionError
 
         may = self._etag_is_md5 and size is not None and size <= QUICK_BYTES and _MD5.fullmatch(etag)
-        if self.endpoint_url and self._reach.networks is not None:
-            return None  # it follows redirects, which may lead out of reach
         if not may or self.requester_pays or time.monotonic() < self._quick_from:
             return None
+        if self.endpoint_url and (self._reach.networks is not None or self._has_session_token()):
+            return None  # it follows redirects, which may lead out of reach, and takes that token along
         try:
             answer = get(self._quick_store(), key, options={"if_match": f'"{etag}"'})
             content = answer.bytes()
@@ -330,6 +330,11 @@ class AmazonS3(Connector):
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != etag:
             return None
         return content, answer.attributes.get("Content-Type")
+
+    def _has_session_token(self) -> bool:
+        self._client()  # which finds the credentials
+        credentials = self._session.get_credentials()
+        return credentials is not None and credentials.get_frozen_credentials().token is not None
 
     def _quick_store(self) -> S3Store:
         """obstore's client, with the endpoint, region and credentials that boto3 has found."""

@@ -9,13 +9,21 @@ from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import requests
 
 from connectors.addresses import EVERYWHERE, FILE_SETTINGS, OutOfReach, Reach, adapter_within, read_networks
 from connectors.amazon_s3 import AmazonS3
-from connectors.base import ConfigurationError, Connector, DownloadFailed, ListingIncomplete
+from connectors.base import (
+    ConfigurationError,
+    Connector,
+    ConnectorError,
+    DownloadFailed,
+    ExternalDocument,
+    ListingIncomplete,
+)
 from connectors.http import HttpSession
 from connectors.http_answers import RequestFailed
 from connectors.registry import CONNECTOR_TYPES, connector_class, get_connector
@@ -61,10 +69,11 @@ def server() -> Iterator[tuple[str, list[str]]]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
-            if self.path.startswith("/elsewhere/"):
+            path = unquote(self.path)
+            asked.append(path)
+            if path.startswith("/elsewhere/"):
                 self.send_response(302)
-                self.send_header("Location", f"https://{self.path.removeprefix('/elsewhere/')}/latest")
+                self.send_header("Location", f"https://{path.removeprefix('/elsewhere/')}/latest")
             else:
                 self.send_response(200)
             self.send_header("Content-Length", "0")
@@ -147,6 +156,29 @@ def test_redirects_lead_nowhere_else(server: tuple[str, list[str]], host: str, t
     assert failure.value.lasting
     assert asked == [f"/elsewhere/{host}"]
     http.close()
+
+
+def test_a_session_token_follows_no_redirect_of_a_store(server: tuple[str, list[str]]) -> None:
+    url, asked = server
+    etag = "0" * 32
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        elsewhere = f"127.0.0.1:{other.getsockname()[1]}"
+        store = AmazonS3(
+            bucket_name="elsewhere",
+            endpoint_url=url,
+            region="us-east-1",
+            access_key_id="AKIAIOSFODNN7EXAMPLE",
+            secret_access_key="a secret",
+            session_token="a token",
+        )
+        letter = ExternalDocument(f"s3://elsewhere/{elsewhere}", f"{etag}:7", "letter.txt", size=7)
+        with pytest.raises(ConnectorError):
+            store.download_document(letter, io.BytesIO())
+        store.close()
+        assert f"/elsewhere/{elsewhere}" in asked
+        other.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            other.accept()
 
 
 def test_files_are_read_in_the_allowed_folder_only(tmp_path: Path) -> None:
