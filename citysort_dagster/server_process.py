@@ -17,6 +17,11 @@ from pathlib import Path
 _GUARD = 'cat >/dev/null; kill -s "$1" "$2" 2>/dev/null; shift 2; test $# -eq 0 || rm -rf -- "$@"'
 
 
+STOP_SECONDS = 10
+"""How long a run may take to end when it is told to."""
+KILL_SECONDS = 5
+
+
 class ServerError(RuntimeError):
     """A server is not installed, could not be made, or did not answer in time; says what to do."""
 
@@ -99,11 +104,32 @@ class ServerProcess:
             except subprocess.TimeoutExpired:
                 self._server.kill()
         self._server.wait()
+        self._end_what_it_started()
         for path in self._leftovers:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+
+    def _end_what_it_started(self) -> None:
+        """Ends what is left of its group: Dagster's daemon lets runs that are under way go on."""
+        for number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
+            deadline = time.monotonic() + seconds
+            if self._signal_group(number):
+                while self._signal_group(0) and time.monotonic() < deadline:
+                    time.sleep(0.05)
+
+    def _signal_group(self, number: int) -> bool:
+        """Whether anybody was there to be sent the signal."""
+        with suppress(ChildProcessError):
+            os.waitpid(-self._server.pid, os.WNOHANG)  # the first process of a container inherits orphans
+        try:
+            os.killpg(self._server.pid, number)
+        except ProcessLookupError:
+            return False
+        except PermissionError:  # so says macOS when only their entries are left
+            return False
+        return True
 
 
 def find_program(name: str, folders: Sequence[Path]) -> Path | None:

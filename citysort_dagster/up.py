@@ -116,6 +116,9 @@ def running(
         state.unlink(missing_ok=True)
         for process in processes.values():
             process.stop()
+        if processes:
+            with open_instance(settings) as instance:
+                unfinished_runs(instance)  # ends those whose process had to be killed: they are tried again
 
 
 def check_can_run(settings: Settings, host: str, port: int, console_port: int | None = None) -> None:

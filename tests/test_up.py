@@ -6,13 +6,15 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import dagster as dg
 import psutil
 import pytest
 
+from citysort_dagster.instance import open_instance, process_of
 from citysort_dagster.lock_file import hold
 from citysort_dagster.reload import running_url
 from citysort_dagster.server_process import free_ports
@@ -104,3 +106,65 @@ def test_killed_it_takes_all_with_it_and_ends_when_a_part_does(tmp_path: Path) -
     assert again.returncode == 2
     assert f"citysort: daemon has ended; its log is {tmp_path / 'data' / 'daemon.log'}" in err
     wait_for("the end of all processes", lambda: gone(started))
+
+
+@contextmanager
+def silent_server() -> Iterator[str]:
+    """The address of a web server that takes every request and answers none."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def under_way(instance: dg.DagsterInstance) -> dg.DagsterRun | None:
+    """The run that has begun, and whose process has named itself."""
+    runs = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+    return next((run for run in runs if process_of(run) is not None), None)
+
+
+def test_a_run_under_way_ends_with_it_however_it_ends_and_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "")  # set by whoever opens the instance
+    city = City.found(tmp_path / "data")
+    with silent_server() as url, open_instance(city.settings) as instance:
+
+        def status(run: dg.DagsterRun) -> dg.DagsterRunStatus:
+            found = instance.get_run_by_id(run.run_id)
+            assert found is not None
+            return found.status
+
+        place = {"bucket_name": "permits", "region": "us-east-1", "endpoint_url": url, "anonymous": True}
+        city.apply({"name": "slow", "connector": "amazon_s3", "config": place})
+        stopped = city.up()
+        try:
+            first = wait_for("a run", lambda: under_way(instance))
+            started = family(stopped.pid)
+        finally:
+            stopped.send_signal(signal.SIGINT)
+            stopped.communicate(timeout=120)
+        assert gone(started)
+        assert status(first) == dg.DagsterRunStatus.FAILURE
+
+        cut_off = city.up()
+        try:
+            second = wait_for("the run that tries again", lambda: under_way(instance))
+            assert second.parent_run_id == first.run_id
+        finally:
+            for process in family(cut_off.pid):  # as by a power cut: none sees the end of another
+                process.suspend()
+            started = family(cut_off.pid)
+            for process in started:
+                process.kill()
+            cut_off.communicate()
+        wait_for("the end of all processes", lambda: gone(started))
+        assert status(second) == dg.DagsterRunStatus.STARTED
+
+        next_one = city.up()
+        try:
+            assert status(second) == dg.DagsterRunStatus.FAILURE
+            third = wait_for("the run that tries again", lambda: under_way(instance))
+            assert third.parent_run_id == second.run_id
+        finally:
+            next_one.send_signal(signal.SIGINT)
+            next_one.communicate(timeout=120)
+    city.database.close()
