@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -35,6 +35,10 @@ class UpError(Exception):
     """CitySort cannot run, or has stopped running, and why, in one sentence."""
 
 
+class _Stopped(Exception):
+    """It was stopped before it ran."""
+
+
 def run(settings: Settings, host: str, port: int, console_port: int | None = None) -> None:
     """Runs until Ctrl-C or SIGTERM, then stops all that it started.
 
@@ -49,7 +53,7 @@ def run(settings: Settings, host: str, port: int, console_port: int | None = Non
     # A shell starts background jobs with SIGINT ignored: be told of it all the same.
     former = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with running(settings, host, port, console_port) as processes:
+        with suppress(_Stopped), running(settings, host, port, console_port, stopped) as processes:
             while not stopped.wait(WATCH_SECONDS):
                 for name, process in processes.items():
                     if process.has_ended():
@@ -62,9 +66,14 @@ def run(settings: Settings, host: str, port: int, console_port: int | None = Non
 
 @contextmanager
 def running(
-    settings: Settings, host: str, port: int, console_port: int | None = None
+    settings: Settings,
+    host: str,
+    port: int,
+    console_port: int | None = None,
+    stopped: threading.Event | None = None,
 ) -> Iterator[dict[str, ServerProcess]]:
-    """The webserver, the daemon and the console, answering; all are stopped in the end. Raises UpError."""
+    """The webserver, the daemon and the console, answering; all are stopped in the end, and when `stopped`
+    is set before they answer. Raises UpError."""
     check_can_run(settings, host, port, console_port)
     # Both databases are there, and up to date, before several processes open them.
     with open_installation() as installation, open_instance(settings) as instance:
@@ -105,7 +114,8 @@ def running(
                 ("webserver", f"{dagster}/server_info"),
                 ("console", f"{console}/api/health"),
             ):
-                processes[name].wait_until(partial(_get, answering), requests.RequestException, seconds=120)
+                answers = partial(_get, answering, stopped)
+                processes[name].wait_until(answers, requests.RequestException, seconds=120)
         except ServerError as error:
             raise UpError(str(error)) from None
         with hold(state, json.dumps({"url": dagster, "console": console, "pid": os.getpid()})):
@@ -153,5 +163,7 @@ def address(host: str, port: int) -> str:
     return f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104 - compared, not bound
 
 
-def _get(url: str) -> None:
+def _get(url: str, stopped: threading.Event | None) -> None:
+    if stopped is not None and stopped.is_set():
+        raise _Stopped
     requests.get(url, timeout=5).raise_for_status()

@@ -89,6 +89,18 @@ def test_in_the_background_it_still_obeys_ctrl_c(tmp_path: Path) -> None:
     assert not (tmp_path / "data" / "up.json").exists()
 
 
+def test_ctrl_c_while_it_starts(tmp_path: Path) -> None:
+    city = City.found(tmp_path / "data")
+    city.database.close()
+    process = city.command("up", "--port", "0")
+    wait_for("the webserver", lambda: "dagster-webserver" in names(psutil.Process(process.pid).children()))
+    started = family(process.pid)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=120) == ("", "")  # it never ran
+    assert process.returncode == 0
+    wait_for("the end of all processes", lambda: gone(started))
+
+
 def test_killed_it_takes_all_with_it_and_ends_when_a_part_does(tmp_path: Path) -> None:
     city = City.found(tmp_path / "data")
     process = city.up()
