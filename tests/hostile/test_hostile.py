@@ -285,7 +285,7 @@ def slow_to_read() -> bytes:
 
 
 NAMES = [
-    "../../../etc/passwd.txt", "/etc/passwd", "..", ".", "", " ", "\n", "a\nb\rc.txt", "tab\there.txt", "nul\0l.txt",
+    "../../../etc/passwd.txt", "/etc/passwd", "..", ".", "", " ", "\n", "a\nb\rc.txt", "tab\there.txt",
     "C:\\letters\\mine.txt", "\\\\server\\share\\x.txt", "con.txt", "NUL", "-rf", "--help", "~", "$(id).txt", "`id`",
     "a" * 300 + ".txt", "é" * 200 + ".txt", "\N{CITYSCAPE}" * 120, "x." + "y" * 300, "%2e%2e%2f", "a;b|c&d.txt",
     "'; DROP TABLE documents; --", "<script>alert(1)</script>.html.txt", "[red]x[/red].txt", "\x1b[2J\x1b]0;t\x07.txt",
