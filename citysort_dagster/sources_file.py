@@ -346,10 +346,12 @@ class _Reader:
         if cron is None:
             return None
         import dagster as dg
+        from croniter import CroniterError, croniter
 
         try:
             dg.ScheduleDefinition(name="schedule", job_name="job", cron_schedule=cron)
-        except dg.DagsterInvalidDefinitionError:
+            croniter(cron).get_next()  # the 31st of a February never comes round
+        except (dg.DagsterInvalidDefinitionError, CroniterError):
             self.report(
                 (*at, "schedule"),
                 "schedule must be a cron schedule: minute, hour, day, month and day of the week (UTC),"

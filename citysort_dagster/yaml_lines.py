@@ -39,7 +39,12 @@ class _Loader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep=deep)
-        except (ValueError, AttributeError, KeyError) as error:  # the last two: !!timestamp x, !!bool x
+        except (
+            ValueError,
+            AttributeError,
+            LookupError,
+            OverflowError,
+        ) as error:  # !!timestamp x, !!bool x, !!int ''
             reason = f": {error}" if isinstance(error, ValueError) else ""
             raise yaml.constructor.ConstructorError(
                 None, None, f"this value is not possible{reason}", node.start_mark
@@ -77,6 +82,8 @@ def read_yaml(path: Path) -> tuple[Any, LineOf]:
         raise YamlError(f"the file is not valid text ({error.reason})") from error
     except RecursionError as error:
         raise YamlError("the values are nested too deeply") from error
+    except (ValueError, OverflowError) as error:  # "\UFFFFFFFF", a %YAML directive of a thousand digits
+        raise YamlError("this is not valid YAML", loader.line + 1) from error
     return data, lambda path: _line(root, path)
 
 

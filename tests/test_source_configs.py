@@ -169,6 +169,7 @@ def changed_line(text: str, old: str, new: str) -> str:
         ('"*/15 * * * *"', "daily", 8, "schedule must be a cron schedule"),
         ('"*/15 * * * *"', '"* * * * * *"', 8, "schedule must be a cron schedule"),
         ('"*/15 * * * *"', '"0 0 31 2 *"', 8, "schedule must be a cron schedule"),
+        ('"*/15 * * * *"', '"0 0 31 2,4 *"', 8, "schedule must be a cron schedule"),
         ('"*/15 * * * *"', "15", 8, "schedule must be text"),
         ('"*/15 * * * *"', '"@daily"\n    enabled: 1', 9, "enabled must be true or false"),
         ('"*/15 * * * *"', '"@daily"\n    owners: bob', 9, "owners must be a list"),

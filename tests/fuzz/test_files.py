@@ -114,13 +114,30 @@ def test_rules_with_slips(rules_file: Path, content: bytes) -> None:
     use_rules(rules_file, content)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"\xff\xfe", b"- a", b"a: *b", b"? {a: b}\n: c", b"[" * 5_000, b"{a: " * 5_000]
-)
+NO_YAML = [
+    b"\xff\xfe",
+    b"a: *b",
+    b"[" * 5_000,
+    b"{a: " * 5_000,
+    b"a: !!bool maybe",
+    b"a: !!timestamp soon",
+    b"a: !!int ''",
+    b"a: !!float ''",
+    b'a: "\\UFFFFFFFF"',
+    b"%YAML 1." + b"1" * 5_000 + b"\n---\na: b",
+]
+
+
+@pytest.mark.parametrize("content", [b"", b"- a", b"? {a: b}\n: c", *NO_YAML])
 def test_rules_that_are_none(rules_file: Path, content: bytes) -> None:
     rules_file.write_bytes(content)
     with pytest.raises(RulesError):
         load_rules(rules_file)
+
+
+@pytest.mark.parametrize("content", NO_YAML)
+def test_sources_that_are_no_yaml(installation: Installation, content: bytes) -> None:
+    apply(installation, content)
 
 
 def test_rules_that_cannot_be_used_stop_the_run_with_a_sentence(tmp_path: Path) -> None:
