@@ -7,6 +7,8 @@ Commands import what they need when they run, so that the quick ones stay quick.
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import re
 import sys
@@ -40,6 +42,7 @@ USAGE = 2
 INTERRUPTED = 130
 NOBODY_READS = 141
 """As the shell reports a program that a closed pipe has ended."""
+_CANNOT_WRITE = (errno.ENOSPC, errno.EIO, errno.EFBIG)
 
 app = typer.Typer(
     help="CitySort brings a city's documents from the systems they lie in to the departments they belong to.",
@@ -62,6 +65,7 @@ app.command("demo")(running.demo)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command (that of the process by default) and returns its exit code."""
+    _make_streams_usable()
     given = list(sys.argv[1:] if arguments is None else arguments)
     for number, argument in enumerate(given, 1):
         if any("\ud800" <= char <= "\udfff" for char in argument):  # how Python shows other bytes
@@ -84,11 +88,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NOBODY_READS
     except Exception as error:  # noqa: BLE001 - its text may hold anything, a secret too
+        if isinstance(error, OSError) and error.errno in _CANNOT_WRITE and error.filename is None:
+            say(f"citysort: the result cannot be written: {error.strerror}")
+            return USAGE
         from connectors.base import unexpected
 
         say(f"citysort: {unexpected(error)}; this is a defect of CitySort, please report it")
         return USAGE
     return code if isinstance(code, int) else 0
+
+
+def _make_streams_usable() -> None:
+    """Where a shell has closed one, nothing is read or written; what its encoding lacks is written as an escape."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - stays open until the end
+        elif mode == "w" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _wrong_use(error: typer.TyperException) -> str:

@@ -162,6 +162,29 @@ def test_it_ends_quietly_when_nobody_reads_on(town: City) -> None:
         assert (process.returncode, err) == (141, b"")
 
 
+@pytest.mark.parametrize(
+    ("shell", "code", "words"),
+    [
+        ('"$@" >&-', 0, ""),
+        ('"$@" 2>&-', 0, ""),
+        ('"$@" <&-', 0, ""),
+        ('PYTHONIOENCODING=ascii "$@"', 0, ""),
+        ('"$@" >/dev/full', 2, "citysort: the result cannot be written: No space left on device"),
+    ],
+)
+def test_streams_that_are_closed_or_full_or_hold_few_characters(
+    town: City, shell: str, code: int, words: str
+) -> None:
+    town.put("Ö—Bescheid 日本.txt")
+    town.run()
+    command = [sys.executable, "-m", "citysort_dagster.cli", "documents", "list"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    ran = subprocess.run(
+        ["/bin/sh", "-c", shell, "sh", *command], capture_output=True, text=True, env=environment
+    )
+    assert (ran.returncode, ran.stderr.strip()) == (code, words)
+
+
 def test_ctrl_c_ends_it_with_130(town: City) -> None:
     import_long_names(town)
     process = run("documents", "list", "--json")
