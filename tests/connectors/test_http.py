@@ -638,7 +638,8 @@ def test_long_bodies_go_on_where_they_broke_off(things: Things, path: str) -> No
     document = things.add("a.pdf", LARGE)
     things.headers = {"ETag": '"one"', "Accept-Ranges": "bytes"}
     route_name = "file" if "file" in path else "blob"
-    things.misbehave("reset", route=route_name, at_byte=len(LARGE) - 1000)
+    # A reset may take away what has arrived and was not read yet.
+    things.misbehave("truncate", route=route_name, at_byte=len(LARGE) - 1000)
     into = io.BytesIO()
     download = session(things).download(path.format(document.id), into)
     assert into.getvalue() == LARGE
