@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import requests
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from connectors.base import ConfigurationError
@@ -61,13 +62,17 @@ def credential_of(
                 "certificate is neither a key in PEM nor a file that can be read"
             ) from None
     try:
-        load_pem_private_key(pem.encode(), None)
+        key = load_pem_private_key(pem.encode(), None)
     except TypeError:
         raise ConfigurationError(
             "the private key in certificate has a passphrase: store it without one"
         ) from None
     except ValueError:
         raise ConfigurationError("certificate holds no private key in PEM (a .pfx is none)") from None
+    if not isinstance(key, RSAPrivateKey):
+        raise ConfigurationError(
+            "the private key in certificate is no RSA key, the only kind that Entra takes"
+        )
     held = re.search(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", pem, re.DOTALL)
     if held is None:
         if not thumbprint:

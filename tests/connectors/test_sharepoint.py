@@ -14,6 +14,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import requests
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from connectors import get_connector, http, sharepoint, sharepoint_login
 from connectors.base import (
@@ -223,6 +225,14 @@ def test_connections_that_do_not_work(site: SimulatedSharePoint, settings: dict[
     ok, message = connector.test_connection()
     assert (ok, message) == (False, str(caught.value).removeprefix("the listing broke off: "))
     assert not any(secret in message for secret in [*secrets_of(site), "wrong"])
+
+
+def test_a_key_of_another_kind(site: SimulatedSharePoint) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    found = connect(site, client_secret=None, certificate=text, thumbprint="A" * 40).test_connection()
+    assert (found.ok, "no RSA key" in found.message) == (False, True)
+    assert site.requests == {}
 
 
 @pytest.mark.parametrize(
