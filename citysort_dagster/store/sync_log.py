@@ -419,7 +419,9 @@ def advance_watermark(
     )
 
 
-def set_last_sync(connection: sa.Connection, source: str, window_start: datetime | None, at: datetime) -> None:
+def set_last_sync(
+    connection: sa.Connection, source: str, window_start: datetime | None, at: datetime
+) -> None:
     """Notes when the source was last imported whole, by a listing that began at `window_start`, if what is
     before that has been listed too."""
     joins = sa.true() if window_start is None else ConnectorConfig.watermark >= window_start

@@ -150,7 +150,7 @@ def test_a_password_in_an_address_is_refused_wherever_it_stands(connector_type: 
 )
 def test_a_password_beside_a_host_is_refused(connector_type: str, host: str) -> None:
     secret = canary()
-    with pytest.raises(ConnectorError, match="must be the bare name or address of a host") as raised:
+    with pytest.raises(ConnectorError, match="must be the bare name or address of one host") as raised:
         get_connector(connector_type, {**_least(connector_type), "host": host.format(secret)})
     assert Search([secret]).in_text(*traceback.format_exception(raised.value)) == set()
 
