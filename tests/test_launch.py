@@ -41,7 +41,8 @@ from citysort_dagster.source_checks import RECORDS_AGREE
 from citysort_dagster.source_configs import UnknownSource, known_source
 from citysort_dagster.store.models import Document, Import
 from connectors.base import ConfigurationError
-from tests.dagster_ui.archives import SQLiteArchive
+from sandbox.postgresql import PostgreSQLServer
+from tests.dagster_ui.archives import PostgreSQLArchive, SQLiteArchive
 from tests.dagster_ui.graphql import wait_for
 
 SOURCE = "permits"
@@ -89,12 +90,30 @@ def test_dates_narrow_the_listing_both_inclusive(installation: Installation) -> 
     assert known_source(installation.database, SOURCE).watermark is not None
 
 
-def test_a_limit_materializes_only_what_is_complete(installation: Installation) -> None:
-    outcome = launch.import_source(SOURCE, limit=2)
-    assert outcome.limited and outcome.imported == 2
-    assert imported(installation) == {"permit-5", "permit-6"}
-    # The newest come first: from the second on, all is there.
+def test_a_limit_materializes_what_is_complete_if_the_newest_come_first(
+    installation: Installation,
+    working_folder: Path,
+    postgresql_server: PostgreSQLServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    archive = PostgreSQLArchive(postgresql_server)
+    archive.put(*[(f"permit-{month}", f"2025-{month:02d}-15", b"A permit.") for month in range(1, 7)])
+    monkeypatch.setenv("ARCHIVE_PASSWORD", postgresql_server.password)
+    source = {"name": "registry", "connector": "postgresql", "config": archive.settings("ARCHIVE_PASSWORD")}
+    (working_folder / "registry.yaml").write_text(yaml.safe_dump({"sources": [source]}))
+    source_configs.apply(working_folder / "registry.yaml", installation.database)
+
+    outcome = launch.import_source("registry", limit=2)
+    assert outcome.limited and imported(installation) == {"permit-5", "permit-6"}
+    # From the second on, all is there.
     assert materialized(installation, outcome.run_id) == installation.calendar.keys[4:]
+    assert known_source(installation.database, "registry").watermark is None
+
+
+def test_a_limit_materializes_what_it_cut_short_if_they_come_in_any_order(installation: Installation) -> None:
+    outcome = launch.import_source(SOURCE, limit=2)
+    assert outcome.limited and imported(installation) == {"permit-5", "permit-6"}
+    assert materialized(installation, outcome.run_id) == ["2025-05-01", "2025-06-01"]
     assert known_source(installation.database, SOURCE).watermark is None
 
 
