@@ -19,7 +19,6 @@ from citysort_dagster.installation import Installation, open_installation
 from citysort_dagster.instance import end_interrupted_imports, step_failure, unfinished_runs
 from citysort_dagster.news import find_news
 from citysort_dagster.source_assets import (
-    OVERLAP,
     PARTITION_RANGE_TAGS,
     PARTITION_TAG,
     SourceConnector,
@@ -180,7 +179,7 @@ def _look(installation: Installation, name: str) -> tuple[dg.RunRequest | None, 
         with SourceConnector(name).open(installation) as connector:
             if source.watermark is None:
                 return import_request(name, installation.calendar.keys, connector.keeps_checkpoint), ""
-            since = source.watermark - OVERLAP if connector.windowed else None
+            since = source.watermark - sync_log.OVERLAP if connector.windowed else None
             news = find_news(installation, name, connector, since, LOOK_SECONDS)
     except (ConnectorError, dg.Failure) as error:
         return None, f"The source cannot be asked: {error}"

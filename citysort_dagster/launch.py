@@ -155,12 +155,13 @@ def process() -> ProcessOutcome:
 
 
 class ReconcileOutcome(NamedTuple):
-    """What came of a reconciliation: how many documents are newly gone from the source or back at it,
-    and why nothing was marked."""
+    """What came of a reconciliation: how many documents are newly gone from the source or back at it, how many
+    no import had met, and why nothing was marked."""
 
     run_id: str
     gone: int
     returned: int
+    missed: int
     failure: str | None
 
 
@@ -187,8 +188,15 @@ def reconcile_source(name: str, max_lost_share: float | None = None) -> Reconcil
         with installation.database.read() as connection:
             events = sa.select(AuditEvent.event, sa.func.count()).where(AuditEvent.run_id == run_id)
             counts = dict(connection.execute(events.group_by(AuditEvent.event)).tuples().all())
+            missed = connection.execute(
+                sa.select(AuditEvent.details).where(AuditEvent.run_id == run_id, AuditEvent.event == "missed")
+            ).scalar()
         return ReconcileOutcome(
-            run_id, counts.get("gone from the source", 0), counts.get("back at the source", 0), failure
+            run_id,
+            counts.get("gone from the source", 0),
+            counts.get("back at the source", 0),
+            missed["documents"] if missed else 0,
+            failure,
         )
 
 

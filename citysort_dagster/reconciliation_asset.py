@@ -49,6 +49,7 @@ def reconciliation(
     metadata: dict[str, Any] = {
         "gone": sum(one.gone for one in found if one.refusal is None),
         "returned": sum(one.returned for one in found),
+        "missed": sum(one.missed for one in found),
         "sources": dg.MetadataValue.md(_table(found)),
     }
     refused = [f"{one.source}: {one.refusal}" for one in found if one.refusal is not None]
@@ -72,11 +73,16 @@ def _reconcile(
 
 def _table(found: Sequence[Reconciliation]) -> str:
     lines = [
-        f"| {one.source} | {one.listed} | {one.known} | {one.gone} | {one.returned} | {one.refusal or 'marked'} |"
+        f"| {one.source} | {one.listed} | {one.known} | {one.gone} | {one.returned} | {one.missed} |"
+        f" {one.refusal or 'marked'} |"
         for one in found
     ]
     return "\n".join(
-        ["| source | listed | known | gone | returned | outcome |", "|---|--:|--:|--:|--:|---|", *lines]
+        [
+            "| source | listed | known | gone | returned | missed | outcome |",
+            "|---|--:|--:|--:|--:|--:|---|",
+            *lines,
+        ]
     )
 
 

@@ -34,11 +34,9 @@ from citysort_dagster.source_configs import (
 from citysort_dagster.store import checkpoints
 from citysort_dagster.store.database import DatabaseError
 from citysort_dagster.store.models import Document
+from citysort_dagster.store.sync_log import OVERLAP
 from connectors import connector_class
 from connectors.base import ConfigurationError, Connector, ConnectorError, Window, unexpected
-
-OVERLAP = timedelta(minutes=10)
-"""How far behind the watermark a refresh begins: systems show documents late."""
 
 PARTITION_TAG = "dagster/partition"
 PARTITION_RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")

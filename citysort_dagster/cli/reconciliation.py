@@ -23,6 +23,9 @@ def reconcile(
 ) -> None:
     """List a source whole and mark the documents that are gone from it. Nothing is ever removed.
 
+    Documents that no import has met, for they came to be with an earlier date, are counted; the next refresh
+    lists the source whole and imports them.
+
     Exit codes: 0 all well, 2 it could not be run, 3 nothing was marked: the listing broke off, or too
     much was missing at once.
     """
@@ -33,7 +36,8 @@ def reconcile(
         print_json(outcome._asdict())
     elif outcome.failure is None:
         result(
-            f"{name}: {outcome.gone} gone from the source, {outcome.returned} back at it (run {outcome.run_id})"
+            f"{name}: {outcome.gone} gone from the source, {outcome.returned} back at it, {outcome.missed} missed"
+            f" by imports (run {outcome.run_id})"
         )
     if outcome.failure is not None:
         say(f"citysort: {outcome.failure}")

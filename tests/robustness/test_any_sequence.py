@@ -22,9 +22,9 @@ from citysort_dagster.files import open_file_store
 from citysort_dagster.import_batch import Counts, ImportRequest
 from citysort_dagster.importer import CLOCKS_AGREE_WITHIN, NEVER, Importer
 from citysort_dagster.partitions import Calendar
-from citysort_dagster.source_assets import OVERLAP
 from citysort_dagster.store.database import Database
 from citysort_dagster.store.models import ConnectorConfig, Document, Import, ImportFailure, SyncLogEntry
+from citysort_dagster.store.sync_log import OVERLAP
 from citysort_dagster.verify import verify
 from connectors.base import Window
 from tests.importer.conftest import SOURCE, City, make_city, new_database

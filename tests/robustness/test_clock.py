@@ -27,10 +27,11 @@ from citysort_dagster.import_batch import ImportRequest
 from citysort_dagster.importer import Importer
 from citysort_dagster.installation import open_installation
 from citysort_dagster.instance import open_instance
-from citysort_dagster.source_assets import OVERLAP, PARTITION_RANGE_TAGS
+from citysort_dagster.source_assets import PARTITION_RANGE_TAGS
 from citysort_dagster.source_configs import known_source
 from citysort_dagster.store import documents, sync_log
 from citysort_dagster.store.models import ConnectorConfig, Document, Import, ImportFailure
+from citysort_dagster.store.sync_log import OVERLAP
 from connectors.base import Window
 from tests.importer.conftest import SOURCE, make_city
 from tests.robustness.conftest import Town
