@@ -388,7 +388,7 @@ class Importer:
 
     def _end(self) -> ImportEnd:
         window = self.request.window or Window()
-        whole = [key for key in self.request.partitions if _covers(window, self._calendar.window([key]))]
+        whole = [key for key in self.request.partitions if covers(window, self._calendar.window([key]))]
         changes_only = self.request.changes and self.request.checkpoint is not None
         return ImportEnd(
             status="limited"
@@ -439,7 +439,8 @@ def _short_turns() -> Iterator[None]:
         sys.setswitchinterval(former)
 
 
-def _covers(window: Window, partition: Window) -> bool:
+def covers(window: Window, partition: Window) -> bool:
+    """Whether all of a partition is in a window."""
     return (window.start is None or (partition.start is not None and window.start <= partition.start)) and (
         window.end is None or (partition.end is not None and window.end >= partition.end)
     )

@@ -16,7 +16,7 @@ from pydantic import Field
 from citysort_dagster.days import parse_day
 from citysort_dagster.files import FileStoreError
 from citysort_dagster.import_batch import Counts, ImportRequest
-from citysort_dagster.importer import Importer, ImportSummary
+from citysort_dagster.importer import Importer, ImportSummary, covers
 from citysort_dagster.installation import Installation
 from citysort_dagster.instance import end_interrupted_imports
 from citysort_dagster.partitions import Calendar
@@ -282,6 +282,10 @@ def _import(
         if not tagged and summary.counts.imported:
             context.instance.add_run_tags(context.run.run_id, {IMPORTED_TAG: "yes"})
             tagged = True
+        # What is materialized looks as if it had been imported whole.
+        by_dates = window if config.date_from or config.date_to else None
+        if by_dates is not None and not covers(by_dates, calendar.window([partition])):
+            totals = {"narrowed_by_dates": True, **totals}
         return _materialization(source, context, installation, summary, partition, totals)
 
     try:

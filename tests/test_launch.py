@@ -71,10 +71,12 @@ def imported(installation: Installation) -> set[str]:
         return set(connection.execute(sa.select(Document.external_id)).scalars())
 
 
-def materialized(installation: Installation, run_id: str) -> list[str]:
+def materialized(installation: Installation, run_id: str, saying: str | None = None) -> list[str]:
+    """The partitions that a run materialized; those whose metadata says this, if it is asked for."""
     with open_instance(installation.settings) as instance:
         events = instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
-        return sorted(str(event.dagster_event.partition) for event in events if event.dagster_event)
+    found = [entry.asset_materialization for entry in events if entry.asset_materialization]
+    return sorted(str(one.partition) for one in found if saying is None or saying in one.metadata)
 
 
 def test_dates_narrow_the_listing_both_inclusive(installation: Installation) -> None:
@@ -82,6 +84,7 @@ def test_dates_narrow_the_listing_both_inclusive(installation: Installation) -> 
     assert (outcome.imported, outcome.failed, outcome.failure) == (3, 0, None)
     assert imported(installation) == {"permit-2", "permit-3", "permit-4"}
     assert materialized(installation, outcome.run_id) == ["2025-02-01", "2025-03-01", "2025-04-01"]
+    assert materialized(installation, outcome.run_id, "narrowed_by_dates") == ["2025-02-01", "2025-04-01"]
     assert known_source(installation.database, SOURCE).watermark is None
 
     whole = launch.import_source(SOURCE)
