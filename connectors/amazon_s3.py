@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -315,12 +316,15 @@ class AmazonS3(Connector):
         from obstore.exceptions import BaseError, NotFoundError, PermissionDeniedError, PreconditionError
 
         may = self._etag_is_md5 and size is not None and size <= QUICK_BYTES and _MD5.fullmatch(etag)
+        if self.endpoint_url and self._reach.networks is not None:
+            return None  # it follows redirects, which may lead out of reach
         if not may or self.requester_pays or time.monotonic() < self._quick_from:
             return None
-        if self.endpoint_url and (self._reach.networks is not None or self._has_session_token()):
-            return None  # it follows redirects, which may lead out of reach, and takes that token along
+        store = self._quick_store()
+        if store is None:
+            return None
         try:
-            answer = get(self._quick_store(), key, options={"if_match": f'"{etag}"'})
+            answer = get(store, key, options={"if_match": f'"{etag}"'})
             content = answer.bytes()
         except (FileNotFoundError, NotFoundError, PermissionDeniedError, PreconditionError):
             return None
@@ -331,16 +335,16 @@ class AmazonS3(Connector):
             return None
         return content, answer.attributes.get("Content-Type")
 
-    def _has_session_token(self) -> bool:
-        self._client()  # which finds the credentials
-        credentials = self._session.get_credentials()
-        return credentials is not None and credentials.get_frozen_credentials().token is not None
-
-    def _quick_store(self) -> S3Store:
-        """obstore's client, with the endpoint, region and credentials that boto3 has found."""
+    def _quick_store(self) -> S3Store | None:
+        """obstore's client, with the endpoint, region and credentials that boto3 has found; None where it must
+        not be used."""
         client = self._client()
         with self._making:
             if self._quick is None:
+                credentials = None if self.anonymous else self._session.get_credentials()
+                if self.endpoint_url and credentials and credentials.get_frozen_credentials().token:
+                    self._quick_from = math.inf  # it follows redirects, and takes that token along
+                    return None
                 self._quick = self._make_quick_store(client)
             made: S3Store = self._quick
             return made
