@@ -31,6 +31,9 @@ FOLDER = "REAPER_FOLDER"
 STEPS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "fcntl.flock", "open"}
 """The audit events that count as steps: https://docs.python.org/3/library/audit_events.html."""
 
+LOCK_FILES = "/dagster/processes/"
+"""The process of a run makes one before it imports anything: that is no step, and no file of a document."""
+
 MOMENT = "moment"
 STEP = "step"
 FILE = "os.rename"
@@ -74,6 +77,8 @@ def _count_steps(last: Mapping[str, int]) -> Mapping[str, int]:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def look(event: str, arguments: tuple[Any, ...]) -> None:
+        if not arguments or LOCK_FILES in str(arguments[0]):
+            return
         if event in STEPS and (event != "open" or str(arguments[0]).startswith(below)):
             count(STEP)
         if event == FILE:
