@@ -89,7 +89,7 @@ def build_ingestion_assets(
         if out_of_reach:
             sentence = f"Documents wait for files that cannot be read now: {out_of_reach[0]}"
             # A failed step would keep those that have been read from the steps that follow.
-            if not outcomes["documents"]:
+            if not outcomes["documents"] and not _any_further_on(installation, context):
                 raise dg.Failure(sentence)
             context.log.warning(sentence)
         _report(context, outcomes, ("documents", "without_text", "characters"))
@@ -178,6 +178,11 @@ def _pending(
             return
         yield batch
         after = batch[-1].id
+
+
+def _any_further_on(installation: Installation, context: dg.AssetExecutionContext) -> bool:
+    """Whether documents have been read that are in no queue yet: another run may have been cut short."""
+    return any(next(_pending(installation, context, stage, 0), ()) for stage in ("extracted", "classified"))
 
 
 def _extracted(

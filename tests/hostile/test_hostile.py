@@ -214,6 +214,26 @@ def test_documents_wait_while_their_files_are_out_of_reach(tmp_path: Path) -> No
     assert list(reasons.values()) == [[], []]
 
 
+def test_a_file_out_of_reach_keeps_no_document_from_the_queues_that_has_been_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was read by a run that got no further, here for want of rules."""
+    import_all(tmp_path, dict.fromkeys(("locked.txt", "permit.pdf"), documents.pdf()))
+    locked = stored("locked.txt")
+    locked.unlink()
+    locked.mkdir()
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("document_types: no")
+    monkeypatch.setenv("CITYSORT_RULES_FILE", str(rules))
+    assert "The classification rules cannot be used" in str(launch.process().failure)
+    assert by_name("stage") == {"locked.txt": "imported", "permit.pdf": "extracted"}
+
+    monkeypatch.delenv("CITYSORT_RULES_FILE")
+    assert launch.process().failure is None
+    assert by_name("stage") == {"locked.txt": "imported", "permit.pdf": "queued"}
+    assert "Is a directory" in str(launch.process().failure)
+
+
 def by_name(column: str) -> dict[str, Any]:
     """What this column says of each document, by its name."""
     with open_installation() as installation, installation.database.read() as connection:
