@@ -25,7 +25,7 @@ class Reconciliation(NamedTuple):
     `known` documents were in the sync log, `gone` of them are not listed any more, and `returned`
     are listed again after they had been gone. `refusal` says why nothing was marked, None when all
     was. `missed` documents are listed, and dated before what a refresh asks for, but no import has
-    met them.
+    met them, or not in this version.
     """
 
     source: str
@@ -48,13 +48,13 @@ def reconcile(
 
     A listing that breaks off marks nothing; nor does one in which more than `max_lost_share` of the
     documents are missing at once, which is more likely a fault than so many deletions. Where documents
-    have been missed, for they came to be with an earlier date, the source loses its watermark: the next
-    refresh lists all of it. Raises ConfigurationError as the connector does, and DatabaseError.
+    have been missed, for they came to be or were changed with an earlier date, the source loses its
+    watermark: the next refresh lists all of it. Raises ConfigurationError as the connector does, and DatabaseError.
     """
     began = database.write(partial(_last_event, source=source))
-    # Sixteen bytes an id: a million ids take less than a hundred megabytes.
+    # Sixteen bytes an id, eight a version: a million documents take less than two hundred megabytes.
     listed: set[bytes] = set()
-    missed: set[bytes] = set()
+    missed: dict[bytes, int] = {}
     # A listing of changes knows what is new whatever its date.
     watermark = None if connector.keeps_checkpoint else _watermark(database, source)
     try:
@@ -62,7 +62,7 @@ def reconcile(
             digest = _digest(document.external_id)
             listed.add(digest)
             if watermark and document.modified_at and document.modified_at < watermark - OVERLAP:
-                missed.add(digest)
+                missed[digest] = hash(document.version)
     except ListingIncomplete as error:
         return Reconciliation(source, len(listed), 0, 0, 0, f"the listing broke off ({error})")
     gone: list[str] = []
@@ -70,16 +70,19 @@ def reconcile(
     known = 0
     for entry in _entries(database, source, began):
         digest = _digest(entry.external_id)
-        missed.discard(digest)
         if not entry.is_older:
+            missed.pop(digest, None)
             continue  # imported while we listed: perhaps too late to be met
+        if missed.get(digest) == hash(entry.version):
+            del missed[digest]
         known += entry.gone_at is None
         if digest in listed:
             if entry.gone_at is not None:
                 returned.append(entry.external_id)
         elif entry.gone_at is None:
             gone.append(entry.external_id)
-    missed -= _failing(database, source) if missed else set()
+    for failing in _failing(database, source) if missed else ():
+        missed.pop(failing, None)
     if missed:
         database.write(
             partial(_list_anew, source=source, run_id=run_id, missed=len(missed), former=watermark)
@@ -96,7 +99,11 @@ def reconcile(
 
 
 def _digest(external_id: str) -> bytes:
-    return blake2b(failure_text(external_id).encode(), digest_size=16).digest()
+    return _digest_of_text(failure_text(external_id))
+
+
+def _digest_of_text(text: str) -> bytes:
+    return blake2b(text.encode(), digest_size=16).digest()
 
 
 def _last_event(connection: sa.Connection, source: str) -> int:
@@ -125,7 +132,7 @@ def _failing(database: Database, source: str) -> set[bytes]:
         failures = connection.execute(
             sa.select(ImportFailure.external_id).where(ImportFailure.source == source)
         )
-        return {_digest(external_id) for external_id in failures.scalars()}
+        return {_digest_of_text(text) for text in failures.scalars()}
 
 
 def _list_anew(
@@ -143,13 +150,16 @@ def _list_anew(
 
 def _entries(
     database: Database, source: str, began: int
-) -> Iterator[sa.Row[tuple[str, datetime | None, bool]]]:
+) -> Iterator[sa.Row[tuple[str, str, datetime | None, bool]]]:
     last = ""
     while True:
         with database.read() as connection:
             batch = connection.execute(
                 sa.select(
-                    SyncLogEntry.external_id, SyncLogEntry.gone_at, _older_than(began).label("is_older")
+                    SyncLogEntry.external_id,
+                    SyncLogEntry.version,
+                    SyncLogEntry.gone_at,
+                    _older_than(began).label("is_older"),
                 )
                 .where(SyncLogEntry.source == source, SyncLogEntry.external_id > last)
                 .order_by(SyncLogEntry.external_id)

@@ -162,3 +162,37 @@ def test_a_document_that_came_to_be_with_an_earlier_date_is_found_and_imported(c
     city.run()
     assert city.watermark() is not None
     assert reconcile(city.database, SOURCE, city.connector(), "run-10").missed == 0
+
+
+def test_a_document_that_was_changed_and_kept_its_earlier_date_is_found_and_imported(city: City) -> None:
+    """A row of a database, say, whose version column tells of a change and whose date does not."""
+    filled(city)
+    assert reconcile(city.database, SOURCE, city.connector(), "run-8").missed == 0
+    city.put("7.txt", b"restored", month=1)
+    watermark = city.watermark()
+    assert watermark is not None
+    _, refreshed = city.run(window=Window(watermark - sync_log.OVERLAP, None))
+    assert refreshed.counts.imported == 0
+
+    found = reconcile(city.database, SOURCE, city.connector(), "run-9")
+    assert (found.missed, found.gone, city.watermark()) == (1, 0, None)
+    _, refreshed = city.run()
+    assert refreshed.counts.imported == 1
+    assert reconcile(city.database, SOURCE, city.connector(), "run-10").missed == 0
+
+
+def test_a_failing_document_is_not_missed_however_long_its_id(city: City) -> None:
+    """The longest are shortened where failures are kept."""
+
+    class Bucket(Folder):
+        def list_documents(self, window: Window | None = None) -> Iterator[ExternalDocument]:
+            for document in super().list_documents(window):
+                yield document._replace(external_id=document.external_id.rjust(500, "/"))
+
+    city.put("7.txt")
+    city.put("new.txt", month=6)
+    bucket = Bucket(path=str(city.folder))
+    _, imported = city.run(bucket)
+    assert imported.counts.failed == 2
+    assert reconcile(city.database, SOURCE, bucket, "run-9").missed == 0
+    assert city.watermark() is not None
