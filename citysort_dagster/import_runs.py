@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -44,6 +45,10 @@ LAUNCH_SECONDS = 90.0
 SHOWN_ERRORS = 100
 
 _RUN_ID = re.compile(r"[A-Za-z0-9-]{1,60}")
+
+_starting: dict[str, tuple[Path, str]] = {}
+"""Runs that Dagster does not know yet, for their processes take seconds to begin: data folder and source."""
+_choosing = threading.Lock()
 
 _LAUNCH = """mutation Launch($execution: ExecutionParams!) {
   launchRun(executionParams: $execution) {
@@ -228,35 +233,46 @@ def _launch_process(
     config: Mapping[str, Any],
     override: str | None,
 ) -> str:
-    others = imports_ahead(instance, installation.settings, source)
-    if others:
-        raise NotLaunched(
-            f"An import of {source} is under way (run {others[0].run_id}): wait until it is over.", busy=True
-        )
-    # Those with an origin were launched by Dagster, which counts them itself.
-    if sum(run.remote_job_origin is None for run in unfinished_runs(instance)) >= MOST_PROCESSES:
-        raise NotLaunched("As many imports as may be at once are under way: try again later.", busy=True)
-    order = {
-        "source": source,
-        "run_id": str(uuid.uuid4()),
-        "limit": config.get("limit"),
-        "date_from": config.get("date_from"),
-        "date_to": config.get("date_to"),
-        "override": override,
-    }
-    process = _start(installation, json.dumps(order).encode())
-    deadline = time.monotonic() + LAUNCH_SECONDS
-    while instance.get_run_by_id(str(order["run_id"])) is None:
-        if process.poll() is not None and instance.get_run_by_id(str(order["run_id"])) is None:
+    run_id = str(uuid.uuid4())
+    folder = installation.settings.data_dir
+    with _choosing:
+        starting = {run: which for run, (where, which) in _starting.items() if where == folder}
+        ahead = [run.run_id for run in imports_ahead(instance, installation.settings, source)]
+        ahead += [run for run, which in starting.items() if which == source]
+        if ahead:
             raise NotLaunched(
-                f"The import ended before it began (exit code {process.returncode}):"
-                f" see {installation.settings.data_dir / 'imports.log'}."
+                f"An import of {source} is under way (run {ahead[0]}): wait until it is over.", busy=True
             )
-        if time.monotonic() > deadline:
-            process.terminate()
-            raise NotLaunched("The import did not begin in time: try again later.", busy=True)
-        time.sleep(0.1)
-    return str(order["run_id"])
+        # Those with an origin were launched by Dagster, which counts them itself.
+        own = {run.run_id for run in unfinished_runs(instance) if run.remote_job_origin is None}
+        if len(own | starting.keys()) >= MOST_PROCESSES:
+            raise NotLaunched("As many imports as may be at once are under way: try again later.", busy=True)
+        _starting[run_id] = folder, source
+    try:
+        order = {
+            "source": source,
+            "run_id": run_id,
+            "limit": config.get("limit"),
+            "date_from": config.get("date_from"),
+            "date_to": config.get("date_to"),
+            "override": override,
+        }
+        process = _start(installation, json.dumps(order).encode())
+        deadline = time.monotonic() + LAUNCH_SECONDS
+        while instance.get_run_by_id(run_id) is None:
+            if process.poll() is not None and instance.get_run_by_id(run_id) is None:
+                raise NotLaunched(
+                    f"The import ended before it began (exit code {process.returncode}):"
+                    f" see {folder / 'imports.log'}."
+                )
+            if time.monotonic() > deadline:
+                process.terminate()
+                raise NotLaunched("The import did not begin in time: try again later.", busy=True)
+            time.sleep(0.1)
+    finally:
+        with _choosing:
+            del _starting[run_id]
+    return run_id
 
 
 def _start(installation: Installation, order: bytes) -> subprocess.Popen[bytes]:
