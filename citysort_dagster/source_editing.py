@@ -59,6 +59,10 @@ def change_source(
     source = known_source(installation.database, name)
     if source.origin != CONSOLE:
         return _change_source_of_file(installation, source, values, actor)
+    if set(values) == {"enabled"}:
+        # Also one with settings that are no longer accepted, above all to disable it.
+        set_enabled(installation.database, name, values["enabled"], actor)
+        return known_source(installation.database, name)
     whole = {**as_values(source), "config": shown_config(source), **values, "name": name}
     if part_of_config:
         whole["config"] = {**shown_config(source), **values.get("config", {})}
