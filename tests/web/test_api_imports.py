@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,8 @@ def test_what_cannot_be_imported(console: Console, archive: dict[str, Any]) -> N
     console.refused(422, "POST", path, {"limit": 10**30})
     console.refused(422, "POST", path, {"from": "2026-02-30"})
     console.refused(422, "POST", path, {"from": "2026-03-01", "to": "2026-02-01"})
+    console.refused(422, "POST", path, {"to": "9999-12-31"})
+    console.refused(422, "POST", path, {"from": "0001-01-01"})
     console.refused(422, "POST", path, {"surprise": 1})
     console.refused(404, "GET", "/api/imports/no-such-run")
     console.refused(404, "GET", "/api/imports/no-such-run/events")
@@ -157,6 +160,20 @@ def test_one_import_of_a_source_at_a_time(
         problem = console.refused(409, "POST", "/api/sources/desk/import")
         assert first["run_id"] in problem["detail"]
     assert console.follow(first["run_id"])[-1][1]["imported_count"] == 1
+
+
+def test_of_orders_at_the_same_moment_one_is_launched(
+    console: Console, help_desk: dict[str, Any], servicenow: SimulatedServiceNow
+) -> None:
+    """Dagster knows nothing of an import in the seconds that its process takes to begin."""
+    console.well("POST", "/api/sources", {"name": "desk", "connector": "servicenow", "config": help_desk})
+    url = f"{console.url}/api/sources/desk/import"
+    with servicenow.lock, ThreadPoolExecutor(6) as threads:
+        answers = list(threads.map(lambda _: requests.post(url, json={}, timeout=180), range(6)))
+    assert sorted(answer.status_code for answer in answers) == [202, *[409] * 5]
+    (run_id,) = (answer.json()["run_id"] for answer in answers if answer.status_code == 202)
+    assert all(run_id in answer.json()["detail"] for answer in answers if answer.status_code == 409)
+    assert console.follow(run_id)[-1][1]["imported_count"] == 1
 
 
 @pytest.fixture

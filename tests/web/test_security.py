@@ -191,7 +191,8 @@ def test_other_sites_do_nothing_to_a_server_for_this_machine(
 ) -> None:
     """Whoever is on this machine is its admin; the pages that they visit are not."""
     source = {"name": "archive", "connector": "sqlite", "config": archive}
-    console.refused(403, "POST", "/api/sources", source, headers={"Origin": "https://evil.example"})
+    for origin in ("https://evil.example", "null", "http://[", f"{console.url}.evil.example"):
+        console.refused(403, "POST", "/api/sources", source, headers={"Origin": origin})
     console.refused(403, "POST", "/api/sources", source, headers={"Sec-Fetch-Site": "cross-site"})
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
         body = b"--x--\r\n" if "multipart" in kind else b"{}"
@@ -461,6 +462,7 @@ def test_an_allowed_network_is_allowed_no_longer(
         assert tested["ok"] is False and "CITYSORT_ALLOWED_NETWORKS" in tested["message"]
         imported = now.well("POST", "/api/sources/desk/import", {"wait": True})
         assert imported["status"] == "failed" and "CITYSORT_ALLOWED_NETWORKS" in imported["message"]
+        assert now.well("PATCH", "/api/sources/desk", {"enabled": False})["state"] == "disabled"
 
 
 def test_others_are_served_only_where_they_can_be_known(

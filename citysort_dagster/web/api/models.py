@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from citysort_dagster import source_editing
+from citysort_dagster.days import FIRST, LAST
 from citysort_dagster.source_configs import SourceConfig
 from citysort_dagster.source_states import SourceState
 from citysort_dagster.sources_file import DEFAULT_GROUP, MAX_NAME, MAX_PARTITIONS_PER_RUN
@@ -148,8 +149,8 @@ class ImportOrder(_Strict):
     limit: int | None = Field(
         default=DEFAULT_LIMIT, ge=1, le=MOST, description="Download so many documents at most; null: all."
     )
-    date_from: date | None = Field(default=None, alias="from")
-    date_to: date | None = Field(default=None, alias="to")
+    date_from: date | None = Field(default=None, alias="from", ge=FIRST, le=LAST)
+    date_to: date | None = Field(default=None, alias="to", ge=FIRST, le=LAST)
     wait: bool = Field(default=False, description="Answer when it is over, with what came of it.")
 
 
