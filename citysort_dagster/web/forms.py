@@ -99,7 +99,8 @@ def config_from(connector_type: str, form: FormData) -> dict[str, Any]:
     for name, described in connector_class(connector_type).model_json_schema()["properties"].items():
         kind = _kind(name, described)
         text = form.get(f"config.{name}", "")
-        text = text if isinstance(text, str) else ""
+        # Browsers end the lines of a text field like that, whatever it held.
+        text = text.replace("\r\n", "\n") if isinstance(text, str) else ""
         default = described.get("default")
         if kind.startswith("secret"):
             if text:

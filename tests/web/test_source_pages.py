@@ -186,6 +186,19 @@ def test_faults_stand_beside_their_fields_and_nothing_is_lost(
     assert taken.status_code == 409 and "choose another name" in taken.text
 
 
+def test_saving_a_form_as_it_is_changes_nothing(console: Console, archive: dict[str, Any]) -> None:
+    """A query that has changed has its source listed whole again."""
+    config = {**archive, "query": "SELECT *\nFROM documents"}
+    console.well("POST", "/api/sources", {"name": "archive", "connector": "sqlite", "config": config})
+    form = get(console, "/sources/archive").filled()
+    assert form["config.query"] == config["query"]
+    # As browsers send it: https://html.spec.whatwg.org/multipage/form-control-infrastructure.html
+    sent = {name: value.replace("\n", "\r\n") for name, value in form.items()}
+    assert console("POST", "/sources/archive", data=sent).status_code == 303
+    assert console.well("GET", "/api/sources/archive")["config"] == config
+    assert [event for event, _, _ in console.audit()] == ["source created"]
+
+
 def test_a_stored_secret_is_removed_by_its_box_alone(console: Console, help_desk: dict[str, Any]) -> None:
     config = {**help_desk, "client_id": "x", "client_secret": canary()}
     console.well("POST", "/api/sources", {"name": "desk", "connector": "servicenow", "config": config})
