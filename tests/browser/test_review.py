@@ -95,6 +95,20 @@ def test_another_type_brings_its_department(open_page: Open, url: str, town: Tow
     assert town.document(complaint).doc_type == "foi_request"
 
 
+def test_the_former_department_is_chosen_again_with_another_type(
+    open_page: Open, url: str, town: Town
+) -> None:
+    complaint = new_complaint(town, "same-department.txt")
+    with open_page(f"{url}/review?document={complaint}") as page:
+        page.get_by_label("Type", exact=True).select_option(label="FOI request")
+        expect(page.get_by_label("Department", exact=True)).to_have_value("City Clerk")
+        page.get_by_label("Department", exact=True).select_option("Code Enforcement")
+        page.get_by_role("button", name="Correct and approve").click()
+        expect(page.get_by_role("status")).to_contain_text("in the queue of Code Enforcement")
+    after = town.document(complaint)
+    assert (after.doc_type, after.department) == ("foi_request", "Code Enforcement")
+
+
 def test_the_page_works_without_scripts(open_page: Open, url: str, town: Town) -> None:
     complaint = new_complaint(town, "plain.txt")
     with open_page(f"{url}/review?document={complaint}", java_script_enabled=False) as page:

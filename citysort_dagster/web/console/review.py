@@ -74,9 +74,12 @@ def decide(
         raise Problem(422, "Not understood", "The form is not complete: load the page again.")
     document = find_document(installation.database, document_id)
     doc_type, department = values.get("doc_type"), values.get("department")
+    # Only the script of the page shows the department that another type brings. Without it, one that stays as it
+    # was has not been chosen.
+    chosen = department != document["department"] or values.get("department_is_shown") == "yes"
     correction = Correction(
         doc_type if doc_type != document["doc_type"] else None,
-        department if department != document["department"] else None,
+        department if chosen else None,
         {name: values[f"field.{name}"] for name in FIELDS if f"field.{name}" in values},
     )
     at = _queue(values.get("queue", ""))

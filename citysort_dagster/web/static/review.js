@@ -27,6 +27,8 @@
   form.addEventListener("input", tellChanges);
   form.addEventListener("change", tellChanges);
 
+  // From here on what is shown is what is meant, also where somebody chooses the former department again.
+  form.elements.namedItem("department_is_shown").value = "yes";
   type.addEventListener("change", () => {
     const own = type.selectedOptions[0].dataset.department;
     if (own) department.value = own;

@@ -120,6 +120,23 @@ def test_what_makes_no_sense_changes_nothing_but_is_shown(
     assert closed_town.document(complaint).status == "needs_review"
 
 
+@pytest.mark.parametrize(
+    ("is_shown", "department"), [("yes", "Code Enforcement"), ("", "City Clerk"), ("no", "City Clerk")]
+)
+def test_the_department_that_is_shown_is_meant_and_else_that_of_the_type(
+    operator: Visitor, complaint: str, closed_town: Town, is_shown: str, department: str
+) -> None:
+    form = {
+        **operator.hidden(f"/review?document={complaint}"),
+        "doc_type": "foi_request",
+        "department": "Code Enforcement",
+        "department_is_shown": is_shown,
+    }
+    assert operator.post(f"/review/{complaint}", form).status_code == 303
+    after = closed_town.document(complaint)
+    assert (after.doc_type, after.department) == ("foi_request", department)
+
+
 def test_a_queue_leads_from_one_document_to_the_next(operator: Visitor, closed_town: Town) -> None:
     ids = {closed_town.bring(f"queue-{number}.txt", COMPLAINT, "queued") for number in range(3)}
     closed_town.process()
