@@ -127,7 +127,8 @@ class Confluence(AtlassianConnector):
             f"{V1}/content/{quote(str(container), safe='')}/child/attachment/"
             f"{quote(document.external_id, safe='')}/download"
         )
-        return http.download(path, into, params={"version": document.version}, html=is_html(document))
+        params = {"version": str(document.metadata["version_number"])}
+        return http.download(path, into, params=params, html=is_html(document))
 
     # The second version of the API.
 
@@ -319,12 +320,14 @@ class Confluence(AtlassianConnector):
         link: str | None,
     ) -> ExternalDocument:
         id_ = stated(row, "id")
+        size = size if isinstance(size, int) else None
         return ExternalDocument(
             external_id=id_,
-            version=stated(_inside(row, "version"), "number"),
+            # Not its number: whenever a former version is deleted, those after it are numbered anew.
+            version=f"{modified_at.isoformat(timespec='milliseconds')} {size}",
             filename=row.get("title") or id_,
             modified_at=modified_at,
-            size=size if isinstance(size, int) else None,
+            size=size,
             content_type=content_type or None,
             source_url=f"{self.base_url}/wiki{link}" if link and link.startswith("/") else None,
             metadata={
@@ -332,6 +335,7 @@ class Confluence(AtlassianConnector):
                 "title": place and place.title,
                 "container_id": place and place.id,
                 "container_type": place and place.kind,
+                "version_number": stated(_inside(row, "version"), "number"),
             },
             not_imported=None
             if place

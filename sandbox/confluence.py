@@ -132,6 +132,13 @@ class SimulatedConfluence(SimulatedAtlassian):
             document.fields["_versions"].append(content)
             return document
 
+    def delete_version(self, id: str, number: int) -> None:
+        """Deletes a former version; those after it are numbered anew."""
+        with self.lock:
+            document = self.documents[id]
+            del document.fields["_versions"][number - 1]
+            document.version -= 1
+
     def new_id(self) -> str:
         return f"att{super().new_id()}"
 

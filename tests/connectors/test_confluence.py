@@ -124,13 +124,19 @@ def test_a_listing_is_all_there_is_and_downloads_are_its_bytes(
     assert found.keys() == either.documents.keys()
     assert found[first.id] == ExternalDocument(
         external_id=first.id,
-        version="1",
+        version="2026-11-02T00:00:00.000+00:00 13",
         filename="form.pdf",
         modified_at=DAY,
         size=13,
         content_type="application/pdf",
         source_url=f"{either.url()}/wiki/pages/viewpageattachments.action?pageId={page}",
-        metadata={"space": "HR", "title": "Forms", "container_id": page, "container_type": "page"},
+        metadata={
+            "space": "HR",
+            "title": "Forms",
+            "container_id": page,
+            "container_type": "page",
+            "version_number": "1",
+        },
     )
     for id_ in list(found)[::10]:
         assert content(connector, found[id_]) == either.documents[id_].content
@@ -160,9 +166,28 @@ def test_a_replaced_document_is_a_new_version(either: SimulatedConfluence) -> No
     (before,) = listed(connector).values()
     either.replace(id_, b"something new")
     (after,) = listed(connector).values()
-    assert (before.external_id, before.version, after.version) == (after.external_id, "1", "2")
+    assert (before.external_id, before.metadata["version_number"]) == (after.external_id, "1")
+    assert after.metadata["version_number"] == "2"
+    assert before.version != after.version
     assert content(connector, before) == b"content 0"
     assert content(connector, after) == b"something new"
+
+
+def test_versions_that_are_numbered_anew_are_told_apart(either: SimulatedConfluence) -> None:
+    """As Confluence does with those after one that somebody deletes."""
+    (id_,) = fill(either, 1)
+    either.replace(id_, b"the second", modified_at=DAY + timedelta(hours=1))
+    connector = connect(either)
+    (before,) = listed(connector).values()
+    either.delete_version(id_, 1)
+    (same,) = listed(connector).values()
+    assert same.version == before.version
+    assert content(connector, same) == b"the second"
+    either.replace(id_, b"the third.", modified_at=DAY + timedelta(hours=2))
+    (after,) = listed(connector).values()
+    assert after.metadata["version_number"] == before.metadata["version_number"]
+    assert after.version != before.version
+    assert content(connector, after) == b"the third."
 
 
 def test_a_document_that_went_is_told(either: SimulatedConfluence) -> None:
@@ -326,7 +351,7 @@ def test_what_is_replaced_during_a_listing_is_listed_at_the_latest_by_the_next(
     found = listed(connector)
     assert found.keys() >= site.documents.keys() - {ids[0]}
     again = listed(connector, Window(begun, None))
-    assert again[ids[0]].version == "2"
+    assert again[ids[0]].metadata["version_number"] == "2"
 
 
 # Requests.
