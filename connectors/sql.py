@@ -328,8 +328,7 @@ class SQLConnector(Connector):
                     while rows:
                         for row in map(_Row._make, rows):
                             document = self._document(row, plan, duplicates, unnamed)
-                            no_date = document.modified_at is None and not is_blank(row.modified)
-                            if window is None or no_date or window.includes(document.modified_at):
+                            if window is None or _may_be_in(window, document, row, plan):
                                 yield document
                         rows = next(listing, [])
 
@@ -640,6 +639,21 @@ class SQLConnector(Connector):
             # A server may say the password back to whoever gave it a wrong one.
             sentence = self.without_secrets(f"{self._system()}: {' '.join(trouble.sentence.split())}")
             raise (ConfigurationError if trouble.lasting and not begun else otherwise)(sentence) from None
+
+
+def _may_be_in(window: Window, document: ExternalDocument, row: _Row, plan: Plan) -> bool:
+    """Whether a row belongs to the window, or might: its date is none, or a time that occurred twice.
+
+    What is written in the second hour looks older than what the first one brought: a refresh that begins
+    there would pass it over.
+    """
+    first = document.modified_at
+    if window.includes(first) or is_blank(row.modified):
+        return window.includes(first)
+    if first is None:
+        return True
+    second = as_utc(row.modified, plan.zone, second=True)
+    return second is not None and second > first and window.includes(second)
 
 
 def _version(row: _Row, modified_at: datetime | None, file: os.stat_result | None = None) -> str:

@@ -31,13 +31,13 @@ def as_text(value: Any) -> str | None:
     return str(value)
 
 
-def as_utc(value: Any, zone: tzinfo) -> datetime | None:
+def as_utc(value: Any, zone: tzinfo, *, second: bool = False) -> datetime | None:
     """The moment a value stands for, None for a blank one.
 
     Dates and times without an offset are local to `zone`: a time that occurs twice when clocks are
-    set back is the first of the two, one that is skipped when they are set forward counts from
-    before the change. Dates are their midnight. Text is read as ISO 8601, numbers as seconds since
-    1970 (UTC). Raises ValueError for anything else.
+    set back is the first of the two, or the `second`; one that is skipped when they are set forward
+    counts from before the change, or from after it. Dates are their midnight. Text is read as
+    ISO 8601, numbers as seconds since 1970 (UTC). Raises ValueError for anything else.
     """
     if is_blank(value):
         return None
@@ -49,7 +49,7 @@ def as_utc(value: Any, zone: tzinfo) -> datetime | None:
         if isinstance(value, date) and not isinstance(value, datetime):
             value = datetime(value.year, value.month, value.day)  # noqa: DTZ001 - gets its zone below
         if isinstance(value, datetime):
-            aware = value if value.tzinfo else value.replace(tzinfo=zone)
+            aware = value if value.tzinfo else value.replace(tzinfo=zone, fold=second)
             return aware.astimezone(timezone.utc)
     except (ValueError, ArithmeticError):
         pass

@@ -333,6 +333,26 @@ def test_local_times_get_the_zone_also_when_clocks_change(database: Database) ->
     }
 
 
+def test_what_is_written_while_the_clock_strikes_the_same_hour_again_is_in_a_refresh(
+    database: Database,
+) -> None:
+    """Its date is before that of what was written in the first of the two hours, and listed already."""
+    database.create()
+    database.insert((1, "first hour", local(25, 10, hour=2, minute=55), b""))
+    connector = database.connector(timezone="Europe/Berlin")
+    [known] = listed(connector).values()
+    assert known.modified_at is not None
+    refresh = Window(known.modified_at - timedelta(minutes=10), None)
+    database.insert(
+        (2, "second hour", local(25, 10, hour=2, minute=5), b""),
+        (3, "before", local(25, 10, hour=1, minute=55), b""),
+    )
+    found = listed(connector, refresh)
+    assert set(found) == {"1", "2"}
+    assert found["2"].modified_at == datetime(2026, 10, 25, 0, 5, tzinfo=UTC)
+    assert listed(connector)["2"] == found["2"]
+
+
 def test_moments_ignore_the_zone_setting(database: Database) -> None:
     database.create(modified="moment")
     database.insert((1, "a", datetime(2026, 1, 31, 23, 30, tzinfo=UTC), b""))
