@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from citysort_dagster.document_list import DocumentFilter, list_documents
-from citysort_dagster.files import COPY_BYTES, FileStore, FileStoreError
+from citysort_dagster.files import COPY_BYTES, FileStore, FileStoreError, read_piece
 from citysort_dagster.store.database import Database
 
 MANIFEST = "manifest.jsonl"
@@ -105,7 +105,7 @@ def _export_document(files: FileStore, folder: Path, document: Mapping[str, Any]
 def _copy(files: FileStore, path: str, draft: Path) -> str:
     digest = hashlib.sha256()
     with files.open(path) as stored, draft.open("wb") as copy:
-        while piece := stored.read(COPY_BYTES):
+        while piece := read_piece(stored):
             digest.update(piece)
             copy.write(piece)
         copy.flush()

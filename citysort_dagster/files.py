@@ -484,6 +484,15 @@ def _emulator_credentials() -> GCSCredential:
     return {"token": "emulator", "expires_at": None}
 
 
+def read_piece(stored: BinaryIO) -> bytes:
+    """The next bytes of a stored file that `FileStore.open` has opened, none at its end. Raises FileStoreError,
+    also for what a local disk cannot read: whoever copies could not tell that from what it cannot write."""
+    try:
+        return stored.read(COPY_BYTES)
+    except OSError as error:
+        raise FileStoreError(f"the stored file cannot be read: {error.strerror or error}") from None
+
+
 def stored_path(document_id: str, filename: str) -> str:
     """Where the file of a document is stored: `<2 hex>/<id>_<clean name>`.
 

@@ -24,7 +24,7 @@ from citysort_dagster.cli.terminal import (
 from citysort_dagster.document_list import DocumentFilter, find_document, list_documents
 from citysort_dagster.export import MANIFEST, Exported
 from citysort_dagster.export import export as export_documents
-from citysort_dagster.files import COPY_BYTES
+from citysort_dagster.files import read_piece
 from citysort_dagster.installation import open_installation
 from citysort_dagster.lineage import lineage
 from citysort_dagster.reload import running_url
@@ -182,7 +182,7 @@ def cat(
         digest = hashlib.sha256()
         out = sys.stdout.buffer
         with installation.files.open(document["path"]) as stored:
-            while piece := stored.read(COPY_BYTES):
+            while piece := read_piece(stored):
                 if sys.stdout.isatty() and not force and not _is_printable(piece):
                     raise typer.BadParameter(
                         "this document is not plain text: redirect the output to a file, or use --force"

@@ -234,6 +234,22 @@ def test_an_export_leaves_other_files_alone_and_goes_on(
     assert not list((tmp_path / "export" / SOURCE).rglob("*.part"))
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file that opens and cannot be read")
+def test_what_a_disk_cannot_read_is_told_and_an_export_goes_on(
+    citysort: Command, filled: City, tmp_path: Path
+) -> None:
+    document = citysort.well("documents", "list", "--json", "--run", "run-2").json[0]
+    stored = filled.data / "files" / document["path"]
+    stored.unlink()
+    stored.symlink_to("/proc/self/mem")  # its first page is never there: an input/output error
+    ran = citysort("documents", "export", tmp_path / "export")
+    assert ran.out.startswith("3 exported, 0 were there already, 1 failed")
+    assert f"{document['id']}_may.txt: the stored file cannot be read: Input/output error" in ran.err
+    assert not list((tmp_path / "export").rglob("*.part"))
+    ran = citysort("documents", "cat", document["id"])
+    assert (ran.code, ran.err) == (2, "citysort: the stored file cannot be read: Input/output error\n")
+
+
 def test_an_export_resumes_after_a_torn_one(citysort: Command, filled: City, tmp_path: Path) -> None:
     document = citysort.well("documents", "list", "--json", "--partition", "2026-04-01").json[0]
     folder = tmp_path / "export" / SOURCE / "2026-04-01"
