@@ -159,6 +159,10 @@ class PostgreSQL(SQLConnector):
             return sa.or_(column.value.is_(None), sa.func.octet_length(column.value) == 0)
         return super()._is_blank(column)
 
+    def _is_day(self, column: Column) -> sa.ColumnElement[bool]:
+        # How dates are written depends on the account's settings.
+        return sa.true() if column.type == _DATE else super()._is_day(column)
+
     def _can_be_looked_up(self, type_: Any) -> bool:
         found = psycopg.adapters.types.get(type_)
         return type_ not in (_JSON, _JSONB) and (found is None or type_ != found.array_oid)

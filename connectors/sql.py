@@ -116,7 +116,8 @@ class SQLConnector(Connector):
 
     The content stands in a column, or in files that a column names. A document is listed without
     its content; its version is the `version_column`, else the date and the byte length (a file's
-    own time and length), else a digest that the database computes.
+    own time and length), with a digest that the database computes if the date has no time, else that
+    digest alone.
     """
 
     query: str = Field(description="One SELECT or WITH … SELECT that returns a row for each document.")
@@ -242,6 +243,10 @@ class SQLConnector(Connector):
     def _is_blank(self, column: Column) -> sa.ColumnElement[bool]:
         """Holds for every value that is blank (as `is_blank` means it)."""
         return sa.or_(column.value.is_(None), sa.func.trim(sa.cast(column.value, sa.Text)) == "")
+
+    def _is_day(self, column: Column) -> sa.ColumnElement[bool]:
+        """Holds for every date without a time, within which a row may change more than once."""
+        return sa.func.trim(sa.cast(column.value, sa.Text)).like("____-__-__")
 
     def _side_effects(self, connection: sa.Connection) -> list[str]:
         """Functions called by the query that a read-only transaction allows although they do more
@@ -438,7 +443,9 @@ class SQLConnector(Connector):
         if content is not None:
             size = self._byte_length(content)
             digest = sa.func.md5(self._bytes(content))
-            others = [self._is_blank(column) for column in (version, modified) if column is not None]
+            others = [] if version is None else [self._is_blank(version)]
+            if modified is not None:
+                others.append(sa.or_(self._is_blank(modified), self._is_day(modified)))
             if others:
                 digest = sa.case((sa.and_(*others), digest), else_=sa.null())
         listed = [
@@ -664,7 +671,7 @@ def _version(row: _Row, modified_at: datetime | None, file: os.stat_result | Non
     if file is not None:
         return f"{file.st_mtime_ns}-{file.st_size}"
     if modified_at is not None:
-        return f"{modified_at.isoformat()}-{row.size}"
+        return f"{modified_at.isoformat()}-{row.size}" + (f"-{row.digest}" if row.digest else "")
     if row.digest is None and row.size is not None:
         raise DownloadFailed(
             "the row has neither a version nor a date, and the database made no digest of it"

@@ -469,6 +469,27 @@ def test_a_change_is_seen_where_date_and_version_are_blank_text(
     assert fetched(connector, after["1"]) == b"two"
 
 
+@pytest.mark.parametrize("type_", ["date", "text"])
+def test_a_second_change_on_the_same_day_is_seen_where_dates_have_no_time(
+    database: Database, type_: str
+) -> None:
+    database.create(modified=type_)
+    database.insert((1, "a", "2026-01-15", b"one"), (2, "a", "2026-01-15", None))
+    connector = database.connector()
+    before = listed(connector)
+    assert listed(connector) == before
+    assert fetched(connector, before["1"]) == b"one"
+    database.execute("UPDATE documents SET content = 'two' WHERE id = 1")
+    after = listed(connector)
+    assert (after["1"].modified_at, after["2"]) == (before["1"].modified_at, before["2"])
+    assert after["1"].version != before["1"].version
+    with pytest.raises(DownloadFailed, match="changed since it was listed"):
+        fetched(connector, before["1"])
+    assert fetched(connector, after["1"]) == b"two"
+    stated = listed(database.connector(version_column="name"))
+    assert {document.version for document in stated.values()} == {"a"}
+
+
 def test_a_change_is_seen_where_the_version_is_no_bytes(database: Database) -> None:
     database.create(modified=database.types["bytes"])
     database.insert((1, "a", b"", b"one"))
