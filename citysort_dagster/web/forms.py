@@ -22,6 +22,12 @@ LIMITS = frozenset(Connector.model_fields) | frozenset(HttpConnector.model_field
 LINES = frozenset({"query", "service_account_key", "private_key", "certificate"})
 """The settings of several lines; a password field would swallow their line ends."""
 
+TITLES = frozenset({"library_name"})
+"""The lists of names that people chose, in which commas may stand."""
+
+ON = frozenset({"true", "t", "yes", "y", "on", "1"})
+"""What pydantic also takes for true: https://docs.pydantic.dev/latest/api/standard_library_types/#booleans"""
+
 _WORDS = {
     "id": "ID",
     "url": "URL",
@@ -36,7 +42,7 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Field:
-    """One field. `kind` is text, lines, number, choice, switch, list, secret or secret_lines."""
+    """One field. `kind` is text, lines, number, choice, switch, list, titles, secret or secret_lines."""
 
     name: str
     label: str
@@ -110,8 +116,9 @@ def config_from(connector_type: str, form: FormData) -> dict[str, Any]:
         elif kind == "switch":
             if bool(text) != bool(default):
                 found[name] = bool(text)
-        elif kind == "list":
-            values = [part.strip() for line in text.splitlines() for part in line.split(",") if part.strip()]
+        elif kind in ("list", "titles"):
+            lines = (text.replace(",", "\n") if kind == "list" else text).splitlines()
+            values = [line.strip() for line in lines if line.strip()]
             if values != (default or []):
                 found[name] = values
         elif text.strip():
@@ -131,8 +138,9 @@ def _field(
     shown = default if value is None else value
     number = _without_null(described)
     text = ""
-    if kind == "list":
-        text = "\n".join(str(item) for item in shown or ())
+    if kind in ("list", "titles"):
+        # The API and connectors also take one name that is no list.
+        text = shown if isinstance(shown, str) else "\n".join(str(item) for item in shown or ())
     elif not kind.startswith("secret") and kind != "switch" and shown is not None:
         text = str(shown)
     return Field(
@@ -142,7 +150,7 @@ def _field(
         hint=str(described.get("description", "")),
         required=required,
         value=text,
-        checked=bool(shown) if kind == "switch" else False,
+        checked=kind == "switch" and str(shown).lower() in ON,
         choices=number.get("enum", ()),
         is_set=is_set,
         minimum=number.get("minimum"),
@@ -157,7 +165,7 @@ def _kind(name: str, described: Mapping[str, Any]) -> str:
         return "secret_lines" if name in LINES else "secret"
     if "enum" in described:
         return "choice"
-    kinds = {"boolean": "switch", "integer": "number", "array": "list"}
+    kinds = {"boolean": "switch", "integer": "number", "array": "titles" if name in TITLES else "list"}
     return kinds.get(str(described.get("type")), "lines" if name in LINES else "text")
 
 

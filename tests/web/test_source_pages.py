@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,42 @@ def test_saving_a_form_as_it_is_changes_nothing(console: Console, archive: dict[
     assert console("POST", "/sources/archive", data=sent).status_code == 303
     assert console.well("GET", "/api/sources/archive")["config"] == config
     assert [event for event, _, _ in console.audit()] == ["source created"]
+
+
+@pytest.mark.parametrize(
+    ("connector", "setting", "given", "shown", "kept"),
+    [
+        ("jira", "project_key", "HR", "HR", ["HR"]),
+        ("confluence", "space_key", "HR, LEGAL", "HR, LEGAL", ["HR", "LEGAL"]),
+        ("confluence", "include_archived", "no", "", False),
+        ("confluence", "include_archived", "yes", "yes", None),
+        ("sharepoint", "library_name", "Plans, Maps", "Plans, Maps", ["Plans, Maps"]),
+        (
+            "sharepoint",
+            "library_name",
+            ["Plans, Maps", "Other"],
+            "Plans, Maps\nOther",
+            ["Plans, Maps", "Other"],
+        ),
+    ],
+)
+def test_a_form_means_what_the_api_was_given(
+    console: Console, connector: str, setting: str, given: object, shown: str, kept: object
+) -> None:
+    config = {"base_url": "https://127.0.0.1", "email": "a@city.example", "api_token": canary()}
+    if connector == "sharepoint":
+        config = {
+            "site_url": "https://127.0.0.1/sites/a",
+            "tenant_id": "city.example",
+            "client_id": str(uuid.UUID(int=7)),
+            "client_secret": canary(),
+        }
+    source = {"name": "there", "connector": connector, "config": {**config, setting: given}}
+    console.well("POST", "/api/sources", source)
+    form = get(console, "/sources/there").filled()
+    assert form.get(f"config.{setting}", "") == shown
+    assert console("POST", "/sources/there", data=form).status_code == 303
+    assert console.well("GET", "/api/sources/there")["config"].get(setting) == kept
 
 
 def test_a_stored_secret_is_removed_by_its_box_alone(console: Console, help_desk: dict[str, Any]) -> None:
