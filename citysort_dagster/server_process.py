@@ -34,12 +34,13 @@ class ServerProcess:
         command: Sequence[str | Path],
         log: Path,
         *,
+        folder: Path | None = None,
         user: str | None = None,
         stop_signal: str = "TERM",
         environment: Mapping[str, str] | None = None,
         leftovers: Sequence[Path] = (),
     ) -> None:
-        """Starts it in the folder of its `log`, as another `user` if need be.
+        """Starts it in `folder`, or that of its `log`, as another `user` if need be.
 
         `stop_signal` asks it to end, KILL where nothing it holds is worth a shutdown. `leftovers`
         are what it leaves behind, removed even when this process is killed.
@@ -51,7 +52,7 @@ class ServerProcess:
             # A session of its own: Ctrl-C in the terminal is ours to handle.
             self._server = subprocess.Popen(  # noqa: S603 - the command comes from this package
                 [str(part) for part in command],
-                cwd=log.parent,
+                cwd=folder or log.parent,
                 env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -3,6 +3,7 @@ console beside them."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -53,7 +54,11 @@ def run(settings: Settings, host: str, port: int, console_port: int | None = Non
     # A shell starts background jobs with SIGINT ignored: be told of it all the same.
     former = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        with suppress(_Stopped), running(settings, host, port, console_port, stopped) as processes:
+        with (
+            suppress(_Stopped),
+            _alone(settings),
+            running(settings, host, port, console_port, stopped) as processes,
+        ):
             while not stopped.wait(WATCH_SECONDS):
                 for name, process in processes.items():
                     if process.has_ended():
@@ -62,6 +67,18 @@ def run(settings: Settings, host: str, port: int, console_port: int | None = Non
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """From the first step to the last, so that two that begin at the same moment do not both go on."""
+    with (settings.data_dir / "up.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            check_is_not_running(settings)
+            raise UpError(f"CitySort is being started or stopped already for {settings.data_dir}") from None
+        yield
 
 
 @contextmanager
@@ -75,6 +92,7 @@ def running(
     """The webserver, the daemon and the console, answering; all are stopped in the end, and when `stopped`
     is set before they answer. Raises UpError."""
     check_can_run(settings, host, port, console_port)
+    port = port or free_port()
     # Both databases are there, and up to date, before several processes open them.
     with open_installation() as installation, open_instance(settings) as instance:
         for source in load_sources(installation.database):
@@ -85,7 +103,7 @@ def running(
         known = any(token.revoked_at is None for token in api_tokens.tokens(installation.database))
     console_host = host if known or is_loopback(host) else "127.0.0.1"
     if console_port is None:
-        console_port = port + 1 if 0 < port < 65535 and is_free(console_host, port + 1) else free_port()
+        console_port = port + 1 if port < 65535 and is_free(console_host, port + 1) else free_port()
     workspace = ["-w", str(PROJECT_ROOT / "workspace.yaml")]
     programs = Path(sys.executable).parent
     commands: dict[str, list[str | Path]] = {
@@ -108,7 +126,8 @@ def running(
         for name, command in commands.items():
             log = settings.data_dir / f"{name}.log"
             log.touch(mode=0o600)
-            processes[name] = ServerProcess(command, log, environment=environment)
+            # Paths of settings and sources begin at our working folder.
+            processes[name] = ServerProcess(command, log, folder=Path.cwd(), environment=environment)
         try:
             for name, answering in (
                 ("webserver", f"{dagster}/server_info"),
@@ -133,12 +152,17 @@ def running(
 
 def check_can_run(settings: Settings, host: str, port: int, console_port: int | None = None) -> None:
     """Raises UpError when this installation is running already, or a port is taken."""
-    url = running_url(settings)
-    if url is not None:
-        raise UpError(f"CitySort is running already for {settings.data_dir}, at {url}")
+    check_is_not_running(settings)
     check_is_free(host, port)
     if console_port is not None:
         check_is_free(host, console_port)
+
+
+def check_is_not_running(settings: Settings) -> None:
+    """Raises UpError when this installation is running already."""
+    url = running_url(settings)
+    if url is not None:
+        raise UpError(f"CitySort is running already for {settings.data_dir}, at {url}")
 
 
 def check_is_free(host: str, port: int) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import dagster as dg
 import psutil
 import pytest
+import requests
 
 from citysort_dagster.instance import open_instance, process_of
 from citysort_dagster.lock_file import hold
@@ -20,7 +22,8 @@ from citysort_dagster.reload import running_url
 from citysort_dagster.server_process import free_ports
 from citysort_dagster.settings import Settings
 from citysort_dagster.up import UpError, check_can_run
-from tests.dagster_ui.conftest import City, family, gone
+from tests.dagster_ui.archives import SQLiteArchive
+from tests.dagster_ui.conftest import COMMAND, City, family, gone
 from tests.dagster_ui.graphql import wait_for
 
 
@@ -87,6 +90,44 @@ def test_in_the_background_it_still_obeys_ctrl_c(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", int(port))):
         pass
     assert not (tmp_path / "data" / "up.json").exists()
+
+
+def test_of_two_started_at_once_one_runs_and_its_paths_begin_at_its_working_folder(tmp_path: Path) -> None:
+    city = City.found(tmp_path / "data", CITYSORT_FILES_URL="stored")
+    archive = SQLiteArchive(tmp_path / "archive.db")
+    archive.put("letter", "2025-03-01", b"letter")
+    city.apply(
+        {"name": "archive", "connector": "sqlite", "config": {**archive.settings(), "filepath": "archive.db"}}
+    )
+
+    def up() -> subprocess.Popen[str]:
+        command = [*COMMAND, "up", "--port", "0"]
+        return subprocess.Popen(
+            command, env=city.environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        )
+
+    first, second = up(), up()
+    try:
+        wait_for("one that runs", lambda: running_url(city.settings))
+        state = json.loads((tmp_path / "data" / "up.json").read_bytes())
+        if state["pid"] != first.pid:
+            first, second = second, first
+        _, said = second.communicate(timeout=120)
+        assert second.returncode == 2
+        assert said in (
+            f"citysort: CitySort is being started or stopped already for {tmp_path / 'data'}\n",
+            f"citysort: CitySort is running already for {tmp_path / 'data'}, at {state['url']}\n",
+        )
+        assert running_url(city.settings) == state["url"]
+
+        tried = requests.post(f"{state['console']}/api/sources/archive/test", timeout=60)
+        assert tried.json()["ok"], tried.text
+        wait_for("the document", lambda: city.documents("archive"), seconds=180)
+        assert [path.name for path in (tmp_path / "stored").glob("*/*letter.txt")]
+    finally:
+        first.send_signal(signal.SIGINT)
+        first.communicate(timeout=120)
+        city.database.close()
 
 
 def test_ctrl_c_while_it_starts(tmp_path: Path) -> None:
