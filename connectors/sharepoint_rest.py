@@ -185,7 +185,8 @@ class OwnApi(NamedTuple):
             filename=name,
             modified_at=utc(str(item.get("Modified"))),
             size=int(length) if length.isdecimal() and ending(name) not in REWRITTEN else None,
-            source_url=f"{self.host}{quote(path)}",
+            # A name that ends in half a character is not the end of the listing.
+            source_url=f"{self.host}{quote(path, errors='replace')}",
             metadata={
                 "library": library.name,
                 "folder": path[len(library.root) :].rpartition("/")[0].strip("/"),

@@ -446,6 +446,14 @@ def test_names_from_hell(site: SimulatedSharePointApi) -> None:
     assert [content(connector, document).decode() for document in listed] == HELL[:-1]
 
 
+def test_a_name_that_is_no_unicode_ends_no_listing(site: SimulatedSharePointApi) -> None:
+    fill(site, 2)
+    site.add("half of \ud83d.txt", b"x")
+    found = {document.filename: document for document in connect(site).list_documents()}
+    assert found.keys() == {document.name for document in site.documents.values()}
+    assert (found["half of \ud83d.txt"].source_url or "").endswith("/half%20of%20%3F.txt")
+
+
 @pytest.mark.parametrize("name", ["notice.html", "Home.aspx"])
 def test_login_pages_are_no_html_documents(site: SimulatedSharePointApi, name: str) -> None:
     site.add(name, b"<p>The hearing is on Monday</p>")
