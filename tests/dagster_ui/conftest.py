@@ -193,7 +193,7 @@ class City:
         self.database.write(lambda connection: connection.execute(sa.insert(Import), rows))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def failures_told() -> Iterator[Webhook]:
     with webhook() as told:
         yield told
@@ -222,7 +222,7 @@ class Sources:
     line: Line
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def sources(
     tmp_path_factory: pytest.TempPathFactory, postgresql_server: PostgreSQLServer
 ) -> Iterator[Sources]:
@@ -251,7 +251,7 @@ def sources(
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def city(
     tmp_path_factory: pytest.TempPathFactory,
     postgresql_server: PostgreSQLServer,
@@ -303,9 +303,6 @@ def city(
         _make_news(city, sources)
         city.apply(sqlite("newcomer", sources.permits))
         assert reload_definitions(city.settings) is None
-        # Once is enough, and each minute would be a lot.
-        wait_for("the schedule", lambda: any(tick["runIds"] for tick in city.ui.ticks("schedule_ticking")))
-        city.ui.stop_schedule("schedule_ticking")
         yield city
         started = family(json.loads((city.settings.data_dir / "up.json").read_bytes())["pid"])
     wait_for("the end of all processes after SIGTERM", lambda: gone(started))
