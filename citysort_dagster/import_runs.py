@@ -125,8 +125,14 @@ def launch_import(
         raise
 
 
-def import_run(installation: Installation, instance: dg.DagsterInstance, run_id: str) -> ImportRun | None:
-    """How the import of that run stands; None when it is no run that imports a source."""
+def import_run(
+    installation: Installation, instance: dg.DagsterInstance, run_id: str, source: str | None = None
+) -> ImportRun | None:
+    """How the import of that run stands; None when it is no run that imports a source, or not this one.
+
+    Of a run that imports several, as the Dagster UI launches them, the source may be named; else it is
+    the first of them.
+    """
     if not _RUN_ID.fullmatch(run_id):
         return None  # before a database is asked that may not even be able to hold it
     run = instance.get_run_by_id(run_id)
@@ -134,27 +140,34 @@ def import_run(installation: Installation, instance: dg.DagsterInstance, run_id:
         unfinished_runs(instance)  # notices where the process has died
         run = instance.get_run_by_id(run_id)
     with installation.database.read() as connection:
-        row = connection.execute(sa.select(Import).where(Import.run_id == run_id)).first()
+        rows = connection.execute(sa.select(Import).where(Import.run_id == run_id)).all()
+        by_source = {row.source: row for row in rows}
+        sources = sorted(by_source.keys() | (imported_sources(run) if run is not None else set()))
+        name = source or next(iter(sources), None)
+        if name not in sources:
+            return None
+        row = by_source.get(name)
         errors = connection.execute(
             sa.select(ImportFailure.external_id, ImportFailure.filename, ImportFailure.reason)
-            .where(ImportFailure.run_id == run_id, ImportFailure.refused.is_(False))
+            .where(
+                ImportFailure.run_id == run_id, ImportFailure.source == name, ImportFailure.refused.is_(False)
+            )
             .order_by(ImportFailure.external_id)
             .limit(SHOWN_ERRORS)
         ).mappings()
         listed = [dict(error) for error in errors]
-    sources = sorted(imported_sources(run)) if run is not None else []
-    if row is None and not sources:
-        return None
-    status = _status(run, row)
+    # How a run of several ends says nothing about the one that is over.
+    apart = len(sources) > 1 and row is not None and row.finished_at is not None
+    status = _status(None if apart else run, row)
     message = row.error if row is not None else None
-    if status == "failed" and run is not None:
+    if status == "failed" and run is not None and not apart:
         message = (
             failure_of(instance, run_id) or message or "The process of the run ended before the run did."
         )
     url = running_url(installation.settings)
     return ImportRun(
         run_id,
-        row.source if row is not None else sources[0],
+        name,
         status,
         limited=row is not None and row.status == "limited",
         listed=row.listed if row is not None else 0,

@@ -17,9 +17,12 @@ import pytest
 import requests
 import sqlalchemy as sa
 
+from citysort_dagster.automation import partition_range_tags
+from citysort_dagster.definitions import build_definitions
 from citysort_dagster.instance import open_instance, process_of
 from citysort_dagster.reload import running_url
 from citysort_dagster.server_process import free_ports
+from citysort_dagster.source_assets import asset_key
 from citysort_dagster.store.models import Import, RunOverride
 from sandbox.servicenow import SimulatedServiceNow
 from tests.dagster_ui.conftest import COMMAND, PROJECT
@@ -250,6 +253,39 @@ def test_an_import_whose_process_is_killed_has_failed(
             psutil.Process(int(process.partition("-")[0])).kill()
         kind, last = console.follow(run_id)[-1]
     assert kind == "done" and last["status"] == "failed" and "process" in last["message"]
+
+
+def test_of_a_run_that_imports_several_sources_each_page_shows_its_own(
+    console: Console, environment: Path, archive: dict[str, Any]
+) -> None:
+    """As the Dagster UI launches it for sources that are chosen together."""
+    gone = make_archive(environment / "allowed" / "gone.db", {"never.txt": b""})
+    for name, config in (("archive", archive), ("a_gone_one", gone)):
+        console.well("POST", "/api/sources", {"name": name, "connector": "sqlite", "config": config})
+    Path(gone["filepath"]).unlink()
+    with open_instance(console.installation.settings) as instance:
+        run = (
+            build_definitions()
+            .resolve_implicit_global_asset_job_def()
+            .execute_in_process(
+                instance=instance,
+                asset_selection=[asset_key("archive"), asset_key("a_gone_one")],
+                tags=partition_range_tags(console.installation.calendar.keys),
+                raise_on_error=False,
+            )
+        )
+    assert not run.success
+    shown = {
+        name: console("GET", f"/sources/{name}/imports/{run.run_id}").text
+        for name in ("archive", "a_gone_one")
+    }
+    assert "Everything there is has been looked at" in shown["archive"] and "three.txt" in shown["archive"]
+    assert "there is no such file" in shown["a_gone_one"] and "three.txt" not in shown["a_gone_one"]
+    for name, part in shown.items():
+        assert part.partition("<dl")[2] in console("GET", f"/sources/{name}").text
+    assert console("GET", f"/sources/other/imports/{run.run_id}").status_code == 404
+    report = console.well("GET", f"/api/imports/{run.run_id}")
+    assert (report["source"], report["status"], report["errors"]) == ("a_gone_one", "failed", [])
 
 
 def test_the_process_of_an_import_says_what_is_wrong(environment: Path) -> None:

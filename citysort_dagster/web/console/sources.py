@@ -288,7 +288,7 @@ def _source_page(
         if known
         else ([], [])
     )
-    shown = import_run(installation, instance, run or state.last_run_id or "")
+    shown = import_run(installation, instance, run or state.last_run_id or "", source.name)
     response = page(
         request,
         "source.html",
@@ -304,7 +304,7 @@ def _source_page(
         may_switch=request.state.caller.role >= Role.admin,
         config=source_editing.shown_config(source),
         secrets=source_editing.secrets_set(source),
-        run=shown if shown is not None and shown.source == source.name else None,
+        run=shown,
         limit=DEFAULT_LIMIT,
         most=MOST,
         said=said,
@@ -344,8 +344,8 @@ def _form_page(
 def _progress(
     request: Request, installation: Installation, instance: dg.DagsterInstance, name: str, run_id: str
 ) -> HTMLResponse:
-    run: ImportRun | None = import_run(installation, instance, run_id)
-    if run is None or run.source != name:
+    run: ImportRun | None = import_run(installation, instance, run_id, name)
+    if run is None:
         raise Problem(404, detail=f"There is no import of {name} by that id.")
     response = page(request, "progress.html", run=run)
     if run.finished:
