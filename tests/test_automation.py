@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 import yaml
 
 from citysort_dagster import automation, launch, source_configs
@@ -16,6 +18,7 @@ from citysort_dagster.installation import Installation, open_installation
 from citysort_dagster.instance import open_instance
 from citysort_dagster.pipeline.rules import PACKAGED
 from citysort_dagster.source_configs import known_source
+from citysort_dagster.store import documents, sync_log
 from sandbox.postgresql import PostgreSQLServer
 from tests.dagster_ui.archives import PostgreSQLArchive
 
@@ -145,3 +148,16 @@ def test_a_pipeline_that_fails_is_tried_again_ever_more_rarely(
         assert launch.import_source(SOURCE).imported == 1
         assert launch.process().failure is not None
         assert requested()  # the first failure since it succeeded
+
+
+def test_documents_left_behind_are_looked_up_in_the_index(installation: Installation) -> None:
+    """Every minute, among all that there ever were: what the database plans to do says so."""
+    asked: list[tuple[str, Any]] = []
+    with installation.database.read() as connection:
+        sa.event.listen(
+            connection, "before_cursor_execute", lambda *given: asked.append((given[2], given[3]))
+        )
+        assert documents.pending_partitions(connection, sync_log.now()) == {}
+        statement, parameters = asked[-1]
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+    assert "USING INDEX documents_by_stage (stage=?)" in str(plan)
