@@ -18,6 +18,9 @@ T = TypeVar("T")
 HEAD = "0005"
 """The newest migration; a test holds it to what Alembic finds."""
 
+VERSION_TABLE = "citysort_version"
+"""What Alembic calls its table by itself is in use where Dagster keeps its storage in the same database."""
+
 _LOCK_WAIT_SECONDS = 60
 _RETRY_SECONDS = 120
 _MIGRATION_LOCK = 0x63697479
@@ -102,6 +105,7 @@ class Database:
     def _upgrade(self, connection: sa.Connection) -> None:
         if not self.is_sqlite:
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+        _rename_version_table(connection)
         found = _revision(connection)
         if found == HEAD:
             return
@@ -124,9 +128,22 @@ class Database:
 
 
 def _revision(connection: sa.Connection) -> str | None:
-    if not sa.inspect(connection).has_table("alembic_version"):
+    if not sa.inspect(connection).has_table(VERSION_TABLE):
         return None
-    return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    return connection.execute(sa.text("SELECT version_num FROM citysort_version")).scalar()
+
+
+def _rename_version_table(connection: sa.Connection) -> None:
+    """Of a database that was made before the table had a name of its own."""
+    there_are = set(sa.inspect(connection).get_table_names())
+    if VERSION_TABLE not in there_are and {"alembic_version", "connector_configs"} <= there_are:
+        for statement in (
+            "CREATE TABLE citysort_version ("
+            "version_num VARCHAR(32) NOT NULL, CONSTRAINT citysort_version_pkc PRIMARY KEY (version_num))",
+            "INSERT INTO citysort_version SELECT version_num FROM alembic_version",
+            "DROP TABLE alembic_version",
+        ):
+            connection.execute(sa.text(statement))
 
 
 def _prepare_postgresql(dbapi_connection: Any, _record: Any) -> None:

@@ -313,6 +313,7 @@ def test_the_schema_is_the_models(city: City) -> None:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 
+    from citysort_dagster.store.database import VERSION_TABLE
     from citysort_dagster.store.models import Base
 
     def is_of_words(name: str | None) -> bool:
@@ -323,7 +324,11 @@ def test_the_schema_is_the_models(city: City) -> None:
             MigrationContext.configure(
                 connection,
                 # The index of words is each database's own.
-                opts={"compare_type": False, "include_name": lambda name, *_: not is_of_words(name)},
+                opts={
+                    "compare_type": False,
+                    "include_name": lambda name, *_: not is_of_words(name),
+                    "version_table": VERSION_TABLE,
+                },
             ),
             Base.metadata,
         )
