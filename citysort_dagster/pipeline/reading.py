@@ -374,17 +374,28 @@ def _sealed(texts: Sequence[str]) -> str | None:
 
 
 def _parts(message: Message) -> Iterator[Message]:
-    """The parts a reader of the mail sees: of alternatives, the plain text if there is any."""
-    parts = message.get_payload()
-    if message.get_content_maintype() != "multipart" or not isinstance(parts, list):
+    """The parts a reader of the mail sees: of alternatives, the plain text if there is any, and what is
+    attached to any of them."""
+    payload = message.get_payload()
+    if message.get_content_maintype() != "multipart" or not isinstance(payload, list):
         yield message
         return
-    if message.get_content_subtype() == "alternative":
-        plain = [part for part in parts if isinstance(part, Message) and part.get_content_type() == TEXT]
-        parts = [part for part in plain if str(part.get_payload()).strip()][:1] or parts[-1:]
-    for part in parts:
-        if isinstance(part, Message):
+    parts = [part for part in payload if isinstance(part, Message)]
+    if message.get_content_subtype() != "alternative":
+        for part in parts:
             yield from _parts(part)
+        return
+    plain = [part for part in parts if part.get_content_type() == TEXT]
+    chosen = [part for part in plain if not _is_blank(part)][:1] or parts[-1:]
+    for part in parts:
+        for leaf in _parts(part):
+            if part in chosen or leaf.get_filename() or leaf.get_content_maintype() != "text":
+                yield leaf
+
+
+def _is_blank(part: Message) -> bool:
+    body = part.get_payload(decode=True)
+    return not isinstance(body, bytes) or not body.strip()
 
 
 def _mail_text(part: Message, body: bytes) -> str:

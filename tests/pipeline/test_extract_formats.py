@@ -187,6 +187,34 @@ def test_attachments_are_read(read: Read, rules: Rules) -> None:
     assert extract_fields(extraction.text, rules)["applicant_name"] == documents.APPLICANT
 
 
+@pytest.mark.parametrize("plain", ["See below.", ""])
+def test_attachments_within_an_alternative_are_read(plain: str, read: Read) -> None:
+    """Apple Mail puts them beside the HTML, where who reads the plain text does not see them."""
+    message = EmailMessage()
+    message["From"] = "jane@example.org"
+    message.set_content(plain)
+    message.add_alternative("<p>See below.</p>", subtype="html")
+    (_, html) = message.iter_parts()
+    assert isinstance(html, EmailMessage)
+    html.add_attachment(documents.pdf(), "application", "pdf", filename="permit.pdf")
+    html.add_attachment(b"<p>Regards</p>", "text", "html", disposition="inline")
+    extraction = read(message.as_bytes(), "mail.eml")
+    assert "Attachment permit.pdf:\nApplication" in extraction.text
+    assert extraction.text.count("See below.") == 1
+    assert extraction.problem is None
+
+    html.add_attachment(b"\x7fELF", "application", "pdf", filename="form.pdf")
+    assert "is a program" in str(read(message.as_bytes(), "mail.eml").problem)
+
+
+def test_a_blank_alternative_is_not_the_message_whatever_its_encoding(read: Read) -> None:
+    message = EmailMessage()
+    message["From"] = "jane@example.org"
+    message.set_content("\n", cte="base64")
+    message.add_alternative("<p>A permit application.</p>", subtype="html")
+    assert "A permit application." in read(message.as_bytes(), "mail.eml").text
+
+
 def test_mail_within_mail_within_mail(read: Read) -> None:
     mail = documents.eml(body="innermost words")
     for _ in range(2):
