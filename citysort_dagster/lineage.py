@@ -13,12 +13,26 @@ from citysort_dagster.store.models import AuditEvent, ConnectorConfig, Document,
 
 
 def lineage(database: Database, document: dict[str, Any], ui_url: str | None = None) -> dict[str, Any]:
-    """A document (as `document_list` gives it) with its asset and partition, all versions of it in the
-    order of their import, what its text is like, and every audit event in order.
+    """A document (as `document_list` gives it) as it is now, with its asset and partition, all versions of it
+    in the order of their import, what its text is like, and every audit event in order.
 
     With the address of a running UI, links to the run and the asset as well. Raises DatabaseError.
     """
     with database.read() as connection:
+        # Before the document itself: the last event is the revision that a decision names, and whoever decides
+        # must not have seen an older document than that.
+        events = connection.execute(
+            sa.select(
+                AuditEvent.id,
+                AuditEvent.at,
+                AuditEvent.event,
+                AuditEvent.actor,
+                AuditEvent.run_id,
+                AuditEvent.details,
+            )
+            .where(AuditEvent.document_id == document["id"])
+            .order_by(AuditEvent.id)
+        ).all()
         versions = connection.execute(
             sa.select(
                 Document.id,
@@ -40,21 +54,10 @@ def lineage(database: Database, document: dict[str, Any], ui_url: str | None = N
                 DocumentText.problem,
             ).where(DocumentText.document_id == document["id"])
         ).first()
-        events = connection.execute(
-            sa.select(
-                AuditEvent.id,
-                AuditEvent.at,
-                AuditEvent.event,
-                AuditEvent.actor,
-                AuditEvent.run_id,
-                AuditEvent.details,
-            )
-            .where(AuditEvent.document_id == document["id"])
-            .order_by(AuditEvent.id)
-        ).all()
         configured = connection.execute(
             sa.select(ConnectorConfig.id).where(ConnectorConfig.name == document["source"])
         ).first()
+        current = connection.execute(sa.select(Document).where(Document.id == document["id"])).one()
     asset_key = f"sources/{document['source']}"
     links = {}
     if ui_url is not None:
@@ -63,7 +66,7 @@ def lineage(database: Database, document: dict[str, Any], ui_url: str | None = N
             "asset": f"{ui_url}/assets/{asset_key}?partition={quote(document['partition'])}",
         }
     return {
-        **document,
+        **as_values(current),
         "asset_key": asset_key,
         "source_is_configured": configured is not None,
         "links": links,

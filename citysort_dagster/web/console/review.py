@@ -127,7 +127,7 @@ def _review_page(
     known = None
     place = None
     if document is not None:
-        known = lineage(database, document)
+        known = document = lineage(database, document)
         place = ids.index(document["id"]) if document["id"] in ids else None
         asked = asked or {
             "doc_type": document["doc_type"],

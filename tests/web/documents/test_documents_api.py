@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+import sqlalchemy as sa
 
 from citysort_dagster import api_tokens
 from citysort_dagster.files import LocalFiles, open_file_store
 from citysort_dagster.installation import Installation
+from citysort_dagster.pipeline.rules import Rules
+from citysort_dagster.review import Correction, review
+from citysort_dagster.store.models import DocumentText
 from citysort_dagster.web.downloads import disposition
 from sandbox.s3 import S3Server
 from tests.web.documents.serving import served
@@ -32,6 +40,10 @@ class Api:
 
     def get(self, path: str, **options: Any) -> requests.Response:
         return self._session.get(f"{self._url}/api/{path}", timeout=30, **options)
+
+    def look(self, path: str) -> requests.Response:
+        """A page or an answer of the API."""
+        return self._session.get(f"{self._url}/{path}", timeout=30)
 
     def post(self, path: str, body: Any = None) -> requests.Response:
         return self._session.post(f"{self._url}/api/{path}", json=body, timeout=30)
@@ -230,6 +242,64 @@ def test_a_review_over_the_api(api: Api, town: Town) -> None:
     assert "corrected by operator-ann" in conflict["detail"]
     later = {"action": "approve", "revision": after.json()["revision"]}
     assert "does not wait" in is_problem(api.post(f"documents/{complaint}/review", later), 409)["detail"]
+
+
+@contextmanager
+def interrupted(town: Town, number: int, happens: Callable[[], object]) -> Iterator[list[str]]:
+    """Something happens before the statement of this number, of those that only read; these are given."""
+    asked: list[str] = []
+
+    def before(connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        if len(asked) <= number and not connection.get_execution_options().get("citysort_write"):
+            asked.append(statement)
+            if len(asked) > number:
+                happens()
+
+    sa.event.listen(town.database.engine, "before_cursor_execute", before)
+    yield asked
+    sa.event.remove(town.database.engine, "before_cursor_execute", before)
+
+
+@pytest.mark.parametrize("path", ["api/documents/{}", "documents/{}", "review?document={}"])
+def test_what_is_shown_is_what_its_revision_names(api: Api, town: Town, rules: Rules, path: str) -> None:
+    """Else whoever decides on it would undo, unseen, what somebody else did while it was looked up."""
+    complaint = new_complaint(town, f"{uuid.uuid4()}.txt")
+
+    def correct(address: str) -> None:
+        correction = Correction(fields={"address": address})
+        review(town.database, rules, complaint, town.revision(complaint), "ben", correction)
+
+    for number in count():
+        address = f"{number + 1} Main Street"
+        with interrupted(town, number, partial(correct, address)) as asked:
+            shown = api.look(path.format(complaint)).text
+        if len(asked) <= number:
+            break
+        revision = re.search(r'(?:"revision" value="|"revision":)(\d+)', shown)
+        assert revision
+        if int(revision[1]) == town.revision(complaint):
+            fields = re.search(r'"fields":\{[^}]*|id="field-address"[^>]*|<dt>Address</dt>.*', shown)
+            assert fields and address in fields[0], asked
+    assert number > 3
+
+
+@pytest.mark.parametrize("path", ["api/documents/{}", "documents/{}", "review?document={}"])
+def test_a_text_that_is_read_at_the_moment_breaks_no_page(api: Api, town: Town, path: str) -> None:
+    complaint = new_complaint(town, f"{uuid.uuid4()}.txt")
+    text = {"document_id": complaint, "text": "Noise.", "truncated": False}
+
+    def forget(connection: sa.Connection) -> None:
+        connection.execute(sa.delete(DocumentText).where(DocumentText.document_id == complaint))
+
+    def keep() -> None:
+        town.database.write(lambda connection: connection.execute(sa.insert(DocumentText).values(text)))
+
+    for number in count():
+        town.database.write(forget)
+        with interrupted(town, number, keep) as asked:
+            assert api.look(path.format(complaint)).status_code == 200, asked
+        if len(asked) <= number:
+            break
 
 
 @pytest.mark.parametrize(
