@@ -26,7 +26,7 @@ from citysort_dagster.pipeline.rules import URGENCIES, FieldName, Rules
 from citysort_dagster.store.database import Database
 from citysort_dagster.store.document_words import forget_words
 from citysort_dagster.store.models import AuditEvent, Document, DocumentText
-from citysort_dagster.store.sync_log import audit
+from citysort_dagster.store.sync_log import audit, is_storable, storable_text
 
 FIELDS = (*get_args(FieldName), "currency")
 LONGEST_FIELD = 500
@@ -216,13 +216,16 @@ def _check(correction: Correction, rules: Rules) -> None:
     for name, value in (correction.fields or {}).items():
         if name not in FIELDS:
             raise CorrectionInvalid(
-                f"fields.{name}", f"There is no field {name!r}; there are: {', '.join(FIELDS)}."
+                f"fields.{storable_text(name)}",
+                f"There is no field {name!r}; there are: {', '.join(FIELDS)}.",
             )
         if len(value) > LONGEST_FIELD or any(character < " " for character in value):
             raise CorrectionInvalid(
                 f"fields.{name}",
                 f"The {name.replace('_', ' ')} may have {LONGEST_FIELD} characters at most, on one line.",
             )
+        if not is_storable(value):  # JSON can name half a character, which no page could show
+            raise CorrectionInvalid(f"fields.{name}", f"The {name.replace('_', ' ')} is not text.")
 
 
 def _changes(

@@ -199,6 +199,8 @@ def test_a_superseded_document_is_not_decided_on(desk: Desk) -> None:
         ),
         ({"fields": {"address": "x" * (LONGEST_FIELD + 1)}}, "fields.address", "500 characters at most"),
         ({"fields": {"address": "a\nb"}}, "fields.address", "on one line"),
+        ({"fields": {"address": "a\ud800"}}, "fields.address", "not text"),
+        ({"fields": {"\ud800": "a"}}, r"fields.\ud800", "no field"),
     ],
 )
 def test_impossible_corrections_are_refused(
