@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,7 @@ from citysort_dagster.import_batch import Arrival, Batch, Counts, ImportEnd, Imp
 from citysort_dagster.partitions import Calendar
 from citysort_dagster.store import sync_log
 from citysort_dagster.store.database import Database
-from citysort_dagster.store.sync_log import Known
+from citysort_dagster.store.sync_log import OVERLAP, Known
 from connectors.base import (
     ConfigurationError,
     Connector,
@@ -125,6 +126,7 @@ class Importer:
         self._uncommitted: Counter[str] = Counter()
         self._downloads_begun = 0
         self._started_at = datetime.now(timezone.utc)
+        self._began = time.monotonic()
         self._newest: datetime | None = None
         self._reached: Reached | None = None
 
@@ -194,7 +196,12 @@ class Importer:
     def _notice(self, modified_at: datetime | None) -> None:
         if modified_at is None or (self._newest is not None and modified_at <= self._newest):
             return
-        if modified_at <= self._started_at:
+        latest = self._started_at
+        # By a clock that is behind ours, what came to be during a long listing may seem older than that; and
+        # something older than it may have come to be where the listing had been already.
+        if not self._connector.newest_first and time.monotonic() - self._began > OVERLAP.total_seconds():
+            latest -= CLOCKS_AGREE_WITHIN
+        if modified_at <= latest:
             self._newest = modified_at
 
     def _take(self, document: ExternalDocument, partition: str, known: Known | None) -> None:

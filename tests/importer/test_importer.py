@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import pytest
 import sqlalchemy as sa
 
+from citysort_dagster import importer
 from citysort_dagster.import_batch import Counts
 from citysort_dagster.store.models import AuditEvent, Document, Import, ImportFailure, SyncLogEntry
 from connectors.base import ConfigurationError, Window
 from tests.importer.conftest import SOURCE, City
+from tests.importer.listed_connector import document, listing
 
 
 def at(month: int, day: int = 1) -> datetime:
@@ -192,6 +194,21 @@ def test_the_watermark_moves_only_with_a_complete_listing_that_joins_on(city: Ci
     city.put("b.txt", month=6, day=2)
     city.run(window=Window(at(4), None))
     assert city.watermark() == at(6, 2)
+
+
+def test_what_came_to_be_during_a_long_listing_moves_no_watermark(
+    city: City, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the clock of the source it may seem to be older than the listing, and what was changed before it, where
+    the listing had been already, would be passed over by the next refresh."""
+    earlier, behind = (datetime.now(timezone.utc) - timedelta(minutes=ago) for ago in (3_000, 30))
+    of_both = listing(document("a", modified_at=earlier), document("b", modified_at=behind))
+    monkeypatch.setattr(importer, "OVERLAP", timedelta(0))
+    city.run(of_both)
+    assert city.watermark() == earlier
+    monkeypatch.undo()
+    city.run(of_both)
+    assert city.watermark() == behind
 
 
 def test_an_id_that_stands_twice_in_one_listing_is_reported_not_imported_twice(city: City) -> None:
