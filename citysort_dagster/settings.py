@@ -96,6 +96,13 @@ class Settings(BaseSettings):
         except (RuntimeError, OSError):  # ~ of nobody; a working folder that is gone
             raise ValueError("is a path that leads nowhere") from None
 
+    @field_validator("data_dir")
+    @classmethod
+    def _nameable(cls, path: Path) -> Path:
+        if "?" in str(path):  # what follows would be taken for options in the addresses of its databases
+            raise ValueError("must not hold a question mark")
+        return path
+
     @field_validator("database_url")
     @classmethod
     def _known_database(cls, url: SecretStr) -> SecretStr:

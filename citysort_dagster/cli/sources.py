@@ -176,10 +176,14 @@ def store_secret(
         )
     with open_installation() as installation:
         check_secret(known_source(installation.database, name), setting)
-        if sys.stdin.isatty():
-            value = str(typer.prompt(f"{setting} of {name}", hide_input=True, err=True))
-        else:
-            value = sys.stdin.read().removesuffix("\n").removesuffix("\r")
+        try:
+            if sys.stdin.isatty():
+                value = str(typer.prompt(f"{setting} of {name}", hide_input=True, err=True))
+            else:
+                value = sys.stdin.read().removesuffix("\n").removesuffix("\r")
+            value.encode()
+        except UnicodeError:
+            raise typer.BadParameter("the secret is not text in UTF-8") from None
         if not value:
             raise typer.BadParameter("the secret is empty")
         set_secret(installation.database, installation.settings, name, setting, value)

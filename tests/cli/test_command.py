@@ -198,3 +198,13 @@ def test_ctrl_c_ends_it_with_130(town: City) -> None:
 def test_what_a_terminal_would_obey_is_written_out() -> None:
     name = "a\x1b[31m\x07\n\r\u202ecod.exe\u200b\x9b\u2028é😀 [red]x[/red]"
     assert harmless(name) == "a\\x1b[31m\\x07\\n\\r\\u202ecod.exe\\u200b\\x9b\\u2028é😀 [red]x[/red]"
+
+
+def test_a_data_folder_that_no_address_of_a_database_can_hold(
+    citysort: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite's file would lie elsewhere: of two such folders the same for both."""
+    monkeypatch.setenv("CITYSORT_DATA_DIR", str(tmp_path / "a?b"))
+    ran = citysort("sources", "list")
+    assert (ran.code, ran.err) == (2, "citysort: setting CITYSORT_DATA_DIR: must not hold a question mark\n")
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("a")]

@@ -128,6 +128,18 @@ def test_an_empty_secret_is_refused(
     assert (ran.code, "the secret is empty" in ran.err) == (2, True)
 
 
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_a_secret_that_is_no_text_is_refused(
+    citysort: Command, sources: Path, monkeypatch: pytest.MonkeyPatch, errors: str
+) -> None:
+    """Where there is no locale, Python takes other bytes for lone surrogates."""
+    citysort.well("sources", "apply", sources)
+    given = io.TextIOWrapper(io.BytesIO(b"se\xffcret"), encoding="utf-8", errors=errors)
+    monkeypatch.setattr("sys.stdin", given)
+    ran = citysort("sources", "set-secret", "courts", "password")
+    assert (ran.code, "the secret is not text in UTF-8" in ran.err) == (2, True)
+
+
 def test_testing_a_source(citysort: Command, sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     citysort.well("sources", "apply", sources)
     works = citysort.well("sources", "test", "archive", "--json")
