@@ -236,6 +236,25 @@ def test_a_form_means_what_the_api_was_given(
     assert console.well("GET", "/api/sources/there")["config"].get(setting) == kept
 
 
+def test_a_form_undoes_no_change_that_its_writer_has_not_seen(
+    any_console: Console, archive: dict[str, Any]
+) -> None:
+    console = any_console
+    console.well("POST", "/api/sources", {"name": "archive", "connector": "sqlite", "config": archive})
+    mine = get(console, "/sources/archive").filled(schedule="0 6 * * *")
+    theirs = {**archive, "query": "SELECT * FROM documents WHERE id < 3"}
+    console.well("PATCH", "/api/sources/archive", {"config": theirs})
+    refused = console("POST", "/sources/archive", data=mine)
+    assert refused.status_code == 409 and "changed meanwhile" in refused.text
+    after = console.well("GET", "/api/sources/archive")
+    assert (after["config"], after["schedule"]) == (theirs, None)
+    again = Page(refused).filled()
+    assert (again["schedule"], again["config.query"]) == ("0 6 * * *", archive["query"])
+    assert console("POST", "/sources/archive", data=again).status_code == 303
+    after = console.well("GET", "/api/sources/archive")
+    assert (after["config"], after["schedule"]) == (archive, "0 6 * * *")
+
+
 def test_a_stored_secret_is_removed_by_its_box_alone(console: Console, help_desk: dict[str, Any]) -> None:
     config = {**help_desk, "client_id": "x", "client_secret": canary()}
     console.well("POST", "/api/sources", {"name": "desk", "connector": "servicenow", "config": config})

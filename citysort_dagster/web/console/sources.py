@@ -161,6 +161,12 @@ async def save_source(
     def save() -> Response:
         source = known_source(installation.database, name)
         values, config = _values_from(form), config_from(source.connector_type, form)
+        # The form holds all settings: it would undo what somebody else has changed since it was opened.
+        if _text(form, "seen") not in ("", source.updated_at.isoformat()):
+            fault = Fault(
+                "", f"{name} was changed meanwhile; saved again, this takes the place of that change."
+            )
+            return _source_page(request, installation, instance, source, values, config, [fault], code=409)
         try:
             source_editing.change_source(installation, name, {**values, "config": config}, caller.actor)
         except SourceInvalid as invalid:
