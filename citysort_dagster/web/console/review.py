@@ -74,11 +74,14 @@ def decide(
         raise Problem(422, "Not understood", "The form is not complete: load the page again.")
     document = find_document(installation.database, document_id)
     doc_type, department = values.get("doc_type"), values.get("department")
+    other_type = doc_type if doc_type != document["doc_type"] else None
     # Only the script of the page shows the department that another type brings. Without it, one that stays as it
     # was has not been chosen.
-    chosen = department != document["department"] or values.get("department_is_shown") == "yes"
+    chosen = department != document["department"] or (
+        other_type is not None and values.get("department_is_shown") == "yes"
+    )
     correction = Correction(
-        doc_type if doc_type != document["doc_type"] else None,
+        other_type,
         department if chosen else None,
         {name: values[f"field.{name}"] for name in FIELDS if f"field.{name}" in values},
     )

@@ -137,6 +137,21 @@ def test_the_department_that_is_shown_is_meant_and_else_that_of_the_type(
     assert (after.doc_type, after.department) == ("foi_request", department)
 
 
+def test_a_document_of_a_department_that_the_rules_name_no_more_can_be_approved(
+    operator: Visitor, complaint: str, closed_town: Town
+) -> None:
+    closed_town.change(complaint, {"department": "Nuisance Office"})
+    form = {
+        **operator.hidden(f"/review?document={complaint}"),
+        "doc_type": "complaint",
+        "department": "Nuisance Office",
+        "department_is_shown": "yes",
+    }
+    assert operator.post(f"/review/{complaint}", form).status_code == 303
+    after = closed_town.document(complaint)
+    assert (after.status, after.department) == ("routed", "Nuisance Office")
+
+
 def test_a_queue_leads_from_one_document_to_the_next(operator: Visitor, closed_town: Town) -> None:
     ids = {closed_town.bring(f"queue-{number}.txt", COMPLAINT, "queued") for number in range(3)}
     closed_town.process()
