@@ -418,6 +418,8 @@ class _ValueReader(_Reader):
     def _value(self, where: tuple[str | int, ...], key: str, value: Any, is_secret: bool) -> None:
         if isinstance(value, Mapping):
             self.report(where, f"{key} must be a value: references are for sources.yaml")
+        elif isinstance(value, list) and any(isinstance(item, (list, Mapping)) for item in value):
+            self.report(where, f"{key} must be a value, or a list of values")
         elif is_secret and value is not None and (not isinstance(value, str) or not value):
             self.report(where, f"{key} must be text: leave it out to keep it, null removes it")
         elif reason := not_storable(value):

@@ -351,6 +351,18 @@ def test_text_that_cannot_be_kept_is_refused(
     assert answer.status_code in (200, 422) and "true" not in answer.text
 
 
+@pytest.mark.parametrize("depth", [1, 2, 600])
+def test_lists_in_lists_are_no_setting(console: Console, archive: dict[str, Any], depth: int) -> None:
+    nested: Any = "SELECT 1"
+    for _ in range(depth):
+        nested = [nested]
+    config = {**archive, "query": nested}
+    source = {"name": "archive", "connector": "sqlite", "config": config}
+    for path, body in (("/api/sources", source), ("/api/connectors/sqlite/test", {"config": config})):
+        problem = console.refused(422, "POST", path, body)
+        assert [error["field"] for error in problem["errors"]] == ["config.query"]
+
+
 def test_every_answer_tells_browsers_to_load_nothing_from_elsewhere(console: Console) -> None:
     for path in (
         "/sources",
