@@ -60,10 +60,11 @@ class PostgreSQLServer:
     def create_database(self, name: str = "citysort") -> URL:
         """The address of a new, empty database; its name begins with `name` and is unused so far."""
         name = f"{name}_{secrets.token_hex(4)}"
+        create = sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(sql.Identifier(name))
         with self.connect() as connection:
-            connection.execute(
-                sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(sql.Identifier(name))
-            )
+            if connection.info.server_version >= 150_000:
+                create += sql.SQL(" STRATEGY FILE_COPY")  # in half the time of the default, or less
+            connection.execute(create)
         self._databases.append(name)
         return self.url(name)
 
