@@ -386,7 +386,9 @@ def _parts(message: Message) -> Iterator[Message]:
             yield from _parts(part)
         return
     plain = [part for part in parts if part.get_content_type() == TEXT]
-    chosen = [part for part in plain if not _is_blank(part)][:1] or parts[-1:]
+    rich = [part for part in parts if part.is_multipart() or part.get_content_type() == HTML]
+    # Not just the last one: behind the message of an invitation stands its entry for a calendar.
+    chosen = [part for part in plain if not _is_blank(part)][:1] or rich[-1:] or parts[-1:]
     for part in parts:
         for leaf in _parts(part):
             if part in chosen or leaf.get_filename() or leaf.get_content_maintype() != "text":

@@ -207,11 +207,12 @@ def test_attachments_within_an_alternative_are_read(plain: str, read: Read) -> N
     assert "is a program" in str(read(message.as_bytes(), "mail.eml").problem)
 
 
-def test_a_blank_alternative_is_not_the_message_whatever_its_encoding(read: Read) -> None:
+def test_neither_a_blank_alternative_nor_one_for_a_calendar_is_the_message(read: Read) -> None:
     message = EmailMessage()
     message["From"] = "jane@example.org"
     message.set_content("\n", cte="base64")
     message.add_alternative("<p>A permit application.</p>", subtype="html")
+    message.add_alternative("BEGIN:VCALENDAR", subtype="calendar")
     assert "A permit application." in read(message.as_bytes(), "mail.eml").text
 
 
