@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -143,8 +144,8 @@ def running(
             yield processes
     finally:
         state.unlink(missing_ok=True)
-        for process in processes.values():
-            process.stop()
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(ServerProcess.stop, processes.values()))
         if processes:
             with open_instance(settings) as instance:
                 unfinished_runs(instance)  # ends those whose process had to be killed: they are tried again
