@@ -18,6 +18,7 @@ from citysort_dagster.ingestion_assets import build_ingestion_assets
 from citysort_dagster.installation import Installation
 from citysort_dagster.partitions import Calendar
 from citysort_dagster.store.database import Database
+from citysort_dagster.store.documents import pending_partitions
 from citysort_dagster.store.models import AuditEvent, ConnectorConfig, Document
 from citysort_dagster.store.sync_log import now
 from connectors.base import Window
@@ -68,7 +69,7 @@ class Town:
             ).scalar_one()
 
     def process(self) -> None:
-        """Runs the assets of the ingestion pipeline over all partitions.
+        """Runs the assets of the ingestion pipeline over the partitions in which documents wait for it.
 
         In a thread of its own: where a browser is controlled from, an event loop runs, and Dagster
         wants to run one itself.
@@ -78,10 +79,12 @@ class Town:
 
     def _process(self) -> None:
         calendar = Calendar("monthly", START)
+        with self.database.read() as connection:
+            waiting = calendar.holding(pending_partitions(connection, now()))
         ran = dg.materialize(
             build_ingestion_assets(calendar.definition(), []),
             resources={"installation": dg.ResourceDefinition.hardcoded_resource(self.installation)},
-            tags=dict(partition_range_tags(calendar.keys)),
+            tags=partition_range_tags(waiting or calendar.keys[:1]),
         )
         assert ran.success
 
