@@ -10,8 +10,16 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from citysort_dagster.store import checkpoints
 from citysort_dagster.store.database import Database
-from citysort_dagster.store.models import AuditEvent, ConnectorConfig, ImportFailure, SyncLogEntry
+from citysort_dagster.store.models import (
+    AuditEvent,
+    ConnectorConfig,
+    Import,
+    ImportFailure,
+    SourceCheckpoint,
+    SyncLogEntry,
+)
 from citysort_dagster.store.sync_log import OVERLAP, audit, failure_text, lock_source, now
 from connectors.base import Connector, ListingIncomplete
 
@@ -24,7 +32,7 @@ class Reconciliation(NamedTuple):
 
     `known` documents were in the sync log, `gone` of them are not listed any more, and `returned`
     are listed again after they had been gone. `refusal` says why nothing was marked, None when all
-    was. `missed` documents are listed, and dated before what a refresh asks for, but no import has
+    was. `missed` documents are listed, and dated so that no refresh will tell of them, but no import has
     met them, or not in this version.
     """
 
@@ -48,20 +56,20 @@ def reconcile(
 
     A listing that breaks off marks nothing; nor does one in which more than `max_lost_share` of the
     documents are missing at once, which is more likely a fault than so many deletions. Where documents
-    have been missed, for they came to be or were changed with an earlier date, the source loses its
-    watermark: the next refresh lists all of it. Raises ConfigurationError as the connector does, and DatabaseError.
+    have been missed, for they came to be or were changed with an earlier date, or a listing of changes did not
+    tell of them, the source loses its watermark or its checkpoint: the next refresh lists all of it. Raises
+    ConfigurationError as the connector does, and DatabaseError.
     """
     began = database.write(partial(_last_event, source=source))
     # Sixteen bytes an id, eight a version: a million documents take less than two hundred megabytes.
     listed: set[bytes] = set()
     missed: dict[bytes, int] = {}
-    # A listing of changes knows what is new whatever its date.
-    watermark = None if connector.keeps_checkpoint else _watermark(database, source)
+    met_until = _met_until(database, source, connector)
     try:
         for document in connector.list_documents():
             digest = _digest(document.external_id)
             listed.add(digest)
-            if watermark and document.modified_at and document.modified_at < watermark - OVERLAP:
+            if met_until and document.modified_at and document.modified_at < met_until - OVERLAP:
                 missed[digest] = hash(document.version)
     except ListingIncomplete as error:
         return Reconciliation(source, len(listed), 0, 0, 0, f"the listing broke off ({error})")
@@ -84,8 +92,9 @@ def reconcile(
     for failing in _failing(database, source) if missed else ():
         missed.pop(failing, None)
     if missed:
+        watermark = None if connector.keeps_checkpoint else met_until
         database.write(
-            partial(_list_anew, source=source, run_id=run_id, missed=len(missed), former=watermark)
+            partial(_list_anew, source=source, run_id=run_id, missed=len(missed), watermark=watermark)
         )
     if known and len(gone) / known > max_lost_share:
         refusal = (
@@ -119,11 +128,26 @@ def _older_than(event: int) -> sa.ColumnElement[bool]:
     return SyncLogEntry.document_id.not_in(since)
 
 
-def _watermark(database: Database, source: str) -> datetime | None:
+def _met_until(database: Database, source: str, connector: Connector) -> datetime | None:
+    """Before which date imports should have met everything; None: everything is listed next anyway.
+
+    A listing of changes tells what is new whatever its date, or should: so what is older than the last one.
+    """
     with database.read() as connection:
+        if not connector.keeps_checkpoint:
+            return connection.execute(
+                sa.select(ConnectorConfig.watermark).where(ConnectorConfig.name == source)
+            ).scalar_one_or_none()
+        if checkpoints.load(connection, source) is None:
+            return None
         return connection.execute(
-            sa.select(ConnectorConfig.watermark).where(ConnectorConfig.name == source)
-        ).scalar_one_or_none()
+            sa.select(sa.func.max(Import.started_at)).where(
+                Import.source == source,
+                Import.status == "complete",
+                Import.window_start.is_(None),
+                Import.window_end.is_(None),
+            )
+        ).scalar_one()
 
 
 def _failing(database: Database, source: str) -> set[bytes]:
@@ -136,15 +160,18 @@ def _failing(database: Database, source: str) -> set[bytes]:
 
 
 def _list_anew(
-    connection: sa.Connection, source: str, run_id: str, missed: int, former: datetime | None
+    connection: sa.Connection, source: str, run_id: str, missed: int, watermark: datetime | None
 ) -> None:
+    """Takes this watermark from the source, None: its checkpoint."""
     forgotten = connection.execute(
-        sa.update(ConnectorConfig)
-        .where(ConnectorConfig.name == source, ConnectorConfig.watermark == former)
+        sa.delete(SourceCheckpoint).where(SourceCheckpoint.source == source)
+        if watermark is None
+        else sa.update(ConnectorConfig)
+        .where(ConnectorConfig.name == source, ConnectorConfig.watermark == watermark)
         .values(watermark=None)
     )
     if forgotten.rowcount:
-        details = {"documents": missed, "why": "dated before what a refresh asks for; the next one lists all"}
+        details = {"documents": missed, "why": "no refresh would tell of them; the next one lists all"}
         audit(connection, [{"event": "missed", "source": source, "run_id": run_id, "details": details}])
 
 

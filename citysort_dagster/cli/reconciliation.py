@@ -23,7 +23,7 @@ def reconcile(
 ) -> None:
     """List a source whole and mark the documents that are gone from it. Nothing is ever removed.
 
-    Documents that no import has met, for they came to be with an earlier date, are counted; the next refresh
+    Documents that no import has met, for they came to be with an earlier date, say, are counted; the next refresh
     lists the source whole and imports them.
 
     Exit codes: 0 all well, 2 it could not be run, 3 nothing was marked: the listing broke off, or too

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 import sqlalchemy as sa
@@ -14,6 +14,9 @@ from citysort_dagster.store.models import AuditEvent, Document, SyncLogEntry
 from connectors.base import ExternalDocument, Window
 from tests.importer.conftest import SOURCE, City
 from tests.importer.folder_connector import Folder
+from tests.importer.ledger_connector import Entry, Ledger, LedgerConnector
+
+LONG_AGO = datetime(2019, 1, 1, tzinfo=timezone.utc)
 
 
 def gone(city: City) -> set[str]:
@@ -179,6 +182,30 @@ def test_a_document_that_was_changed_and_kept_its_earlier_date_is_found_and_impo
     _, refreshed = city.run()
     assert refreshed.counts.imported == 1
     assert reconcile(city.database, SOURCE, city.connector(), "run-10").missed == 0
+
+
+def test_a_document_that_a_listing_of_changes_did_not_tell_of_is_found_and_imported(city: City) -> None:
+    """One in a folder that was moved to where the source looks, say, or in another library of its name."""
+    ledger = Ledger()
+    connector = LedgerConnector().reads(ledger)
+    ledger.put("known", b"known", LONG_AGO)
+    city.refresh(connector)
+    ledger.put("new", b"new", sync_log.now())
+    assert reconcile(city.database, SOURCE, connector, "run-8").missed == 0
+
+    ledger.holds["moved here"] = Entry(1, b"moved here", LONG_AGO)
+    _, refreshed = city.refresh(connector)
+    assert refreshed.counts.imported == 1
+    found = reconcile(city.database, SOURCE, connector, "run-9")
+    assert (found.missed, found.gone, city.checkpoint()) == (1, 0, None)
+    (event,) = city.rows(AuditEvent, AuditEvent.event == "missed")
+    assert (event.run_id, event.details["documents"]) == ("run-9", 1)
+    assert reconcile(city.database, SOURCE, connector, "run-10").missed == 0  # the next refresh lists all
+
+    _, refreshed = city.refresh(connector)
+    assert refreshed.counts.imported == 1
+    assert reconcile(city.database, SOURCE, connector, "run-11").missed == 0
+    assert city.checkpoint() is not None
 
 
 def test_a_failing_document_is_not_missed_however_long_its_id(city: City) -> None:
