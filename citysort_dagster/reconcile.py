@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from hashlib import blake2b
+from itertools import chain
 from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from citysort_dagster.importer import CLOCKS_AGREE_WITHIN
 from citysort_dagster.store import checkpoints
 from citysort_dagster.store.database import Database
 from citysort_dagster.store.models import (
@@ -21,7 +23,7 @@ from citysort_dagster.store.models import (
     SyncLogEntry,
 )
 from citysort_dagster.store.sync_log import OVERLAP, audit, failure_text, lock_source, now
-from connectors.base import Connector, ListingIncomplete
+from connectors.base import Connector, ListingIncomplete, Window
 
 BATCH = 1_000
 MAX_LOST_SHARE = 0.2
@@ -65,8 +67,10 @@ def reconcile(
     listed: set[bytes] = set()
     missed: dict[bytes, int] = {}
     met_until = _met_until(database, source, connector)
+    # What is touched meanwhile may have moved to where the listing had been already: it is listed by its new date.
+    meanwhile = [Window(now() - CLOCKS_AGREE_WITHIN)] if connector.windowed else []
     try:
-        for document in connector.list_documents():
+        for document in chain.from_iterable(map(connector.list_documents, [None, *meanwhile])):
             digest = _digest(document.external_id)
             listed.add(digest)
             if met_until and document.modified_at and document.modified_at < met_until - OVERLAP:

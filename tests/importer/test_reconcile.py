@@ -89,6 +89,23 @@ def test_a_document_that_is_imported_while_it_is_found_missing_has_no_tombstone(
     assert city.rows(AuditEvent, AuditEvent.event == "gone from the source") == []
 
 
+def test_a_document_that_is_touched_while_the_source_is_listed_has_no_tombstone(city: City) -> None:
+    """Newest first, it moves to where the listing has been already."""
+    filled(city)
+    (city.folder / "8.txt").unlink()
+
+    class Touched(Folder):
+        def list_documents(self, window: Window | None = None) -> Iterator[ExternalDocument]:
+            for number, document in enumerate(super().list_documents(window)):
+                if window is None and number == 10:
+                    (city.folder / "7.txt").touch()
+                if document.external_id != "7.txt" or window is not None:
+                    yield document
+
+    found = reconcile(city.database, SOURCE, Touched(path=str(city.folder)), "run-9")
+    assert (found.listed, found.gone, gone(city)) == (19, 1, {"8.txt"})
+
+
 def test_a_listing_that_breaks_off_marks_nothing(city: City) -> None:
     filled(city)
     (city.folder / "7.txt").unlink()
