@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any, BinaryIO, ClassVar, Literal, NamedTuple
 from urllib.parse import quote, urlsplit
@@ -33,6 +33,8 @@ MOST_RECORDS_HELD = 100_000
 MOST_STEPS_BACK = 100
 
 NEWEST_FIRST = ("sys_updated_on", "sys_id")
+HIDDEN = "ZZ_YY"
+"""Stands before the name of the table where the list of a record hides an attachment."""
 
 NEEDED = {
     "basic": ("username", "password"),
@@ -81,6 +83,11 @@ class ServiceNow(HttpConnector):
     query: str | None = Field(
         default=None,
         description="Encoded query on the table. Only attachments of records that match it are imported.",
+    )
+    include_hidden: bool = Field(
+        default=True,
+        description="Also attachments that the list of a record hides: files given in variables of the service"
+        " catalog, and images in rich text.",
     )
     auth: Literal["basic", "oauth_password", "client_credentials", "api_key"] = Field(
         default="basic", description="How to sign in."
@@ -145,7 +152,7 @@ class ServiceNow(HttpConnector):
                     lasting=True,
                 )
         self._check_fields_of_query(http, self.query or "")
-        conditions = f"table_name={self.table_name}^ORDERBYDESCsys_updated_on"
+        conditions = f"{self._conditions(Window())}^ORDERBYDESCsys_updated_on"
         found, attachments, _ = self._asked(http, ATTACHMENTS, conditions, 1)
         if attachments and not found:
             found, *_ = self._asked(http, ATTACHMENTS, conditions, 200)
@@ -173,7 +180,8 @@ class ServiceNow(HttpConnector):
             ours = [
                 row
                 for row in found
-                if row.get("table_name") == self.table_name and window.includes(_utc(row["sys_updated_on"]))
+                if row.get("table_name") in self._table_names()
+                and window.includes(_utc(row["sys_updated_on"]))
             ]
             if first and ours:
                 first = False
@@ -277,9 +285,13 @@ class ServiceNow(HttpConnector):
     def _table(self) -> str:
         return f"/api/now/table/{self.table_name}"
 
+    def _table_names(self) -> Sequence[str]:
+        """What attachments of the records say for their table."""
+        return [self.table_name, *([HIDDEN + self.table_name] if self.include_hidden else [])]
+
     def _conditions(self, window: Window) -> str:
         """Dates in plain text are UTC, and whole seconds."""
-        conditions = f"table_name={self.table_name}"
+        conditions = f"table_nameIN{','.join(self._table_names())}"
         if window.start is not None:
             conditions += f"^sys_updated_on>={window.start.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S}"
         if window.end is not None:

@@ -28,7 +28,6 @@ TABLE_PARAMETERS = LISTING_PARAMETERS | {
     "sysparm_display_value",
     "sysparm_no_count",
 }
-INLINE_IMAGE = "ZZ_YY"
 TOKEN_SECONDS = 1800
 
 Row = dict[str, str]

@@ -414,7 +414,7 @@ def test_conditions_that_the_instance_leaves_out_are_looked_at_again(instance: S
         @route("GET", "/api/now/attachment")
         def attachments(self, request: Request) -> Answer:
             conditions = request.query["sysparm_query"].split("^")
-            kept = [one for one in conditions if not one.startswith("table_name=") and "12:00:0" not in one]
+            kept = [one for one in conditions if not one.startswith("table_name") and "12:00:0" not in one]
             request.query["sysparm_query"] = "^".join(kept)
             return super().attachments(request)
 
@@ -438,13 +438,26 @@ def test_an_instance_that_does_not_sort(instance: SimulatedServiceNow) -> None:
             names(connect(unsorted))
 
 
-def test_other_tables_and_inline_images_are_not_listed(instance: SimulatedServiceNow) -> None:
+def test_other_tables_are_not_listed(instance: SimulatedServiceNow) -> None:
     fill(instance, 2)
     record = next(iter(instance.tables["incident"]))
-    instance.add("inline.png", b"x", table="ZZ_YYincident", record=record)
+    instance.add("variable.pdf", b"x", table="ZZ_YYproblem", record=record)
     instance.add("problem.txt", b"x", table="problem")
     assert names(connect(instance)) == ["1.txt", "0.txt"]
-    assert names(connect(instance, table_name="problem")) == ["problem.txt"]
+    assert names(connect(instance, table_name="problem", include_hidden=False)) == ["problem.txt"]
+
+
+def test_what_is_given_in_a_variable_of_the_catalog_is_a_document(instance: SimulatedServiceNow) -> None:
+    """The list of its record hides it."""
+    fill(instance, 2)
+    record = instance.add_record("incident", "INC7", "A permit")
+    instance.add("plan.pdf", b"x", table="ZZ_YYincident", record=record)
+    documents = {document.filename: document for document in connect(instance).list_documents()}
+    assert documents.keys() == {"0.txt", "1.txt", "plan.pdf"}
+    assert documents["plan.pdf"].metadata["record"] == "INC7"
+    assert names(connect(instance, query="number=INC7")) == ["plan.pdf"]
+    assert names(connect(instance, include_hidden=False)) == ["1.txt", "0.txt"]
+    assert "3 attachments" in connect(instance).test_connection().message
 
 
 def test_what_changes_between_two_pages(instance: SimulatedServiceNow) -> None:
