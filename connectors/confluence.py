@@ -127,7 +127,9 @@ class Confluence(AtlassianConnector):
             f"{V1}/content/{quote(str(container), safe='')}/child/attachment/"
             f"{quote(document.external_id, safe='')}/download"
         )
-        params = {"version": str(document.metadata["version_number"])}
+        # Of an archived page Confluence hands out nothing unless it is asked for what is archived.
+        status = str(document.metadata.get("status") or "current")
+        params = {"version": str(document.metadata["version_number"]), "status": status}
         return http.download(path, into, params=params, html=is_html(document))
 
     # The second version of the API.
@@ -336,6 +338,7 @@ class Confluence(AtlassianConnector):
                 "container_id": place and place.id,
                 "container_type": place and place.kind,
                 "version_number": stated(_inside(row, "version"), "number"),
+                "status": row.get("status"),
             },
             not_imported=None
             if place

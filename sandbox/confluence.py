@@ -271,7 +271,7 @@ class SimulatedConfluence(SimulatedAtlassian):
         place = self.places.get(document.fields["place"] or "")
         row: dict[str, Any] = {
             "id": document.id,
-            "status": "archived" if place and place.status == "archived" else "current",
+            "status": self._status(document),
             "title": document.name,
             "createdAt": f"{milliseconds(document.created_at)}Z",
             "mediaType": document.content_type,
@@ -353,7 +353,12 @@ class SimulatedConfluence(SimulatedAtlassian):
     )
     def download(self, request: Request, place: str, id: str) -> Answer:
         document = self.documents.get(id) or self.documents.get(f"att{id}")
-        if document is None or document.fields["place"] != place or not self._seen(document):
+        if (
+            document is None
+            or document.fields["place"] != place
+            or not self._seen(document)
+            or self._status(document) not in request.query.get("status", "current").split(",")
+        ):
             return self.problem(404, f"No attachment with id {id} on content {place}")
         version = request.query.get("version", str(document.version))
         if not version.isdigit() or not 1 <= int(version) <= document.version:
@@ -376,6 +381,10 @@ class SimulatedConfluence(SimulatedAtlassian):
 
     def _readable(self, place: Place) -> bool:
         return place.readable and place.space.key not in self.hidden
+
+    def _status(self, document: Document) -> str:
+        place = self.places.get(document.fields["place"] or "")
+        return "archived" if place and place.status == "archived" else "current"
 
     def _seen(self, document: Document) -> bool:
         place = self.places.get(document.fields["place"] or "")

@@ -136,6 +136,7 @@ def test_a_listing_is_all_there_is_and_downloads_are_its_bytes(
             "container_id": page,
             "container_type": "page",
             "version_number": "1",
+            "status": "current",
         },
     )
     for id_ in list(found)[::10]:
@@ -271,7 +272,10 @@ def test_archived_spaces_and_pages(site: SimulatedConfluence) -> None:
     (current,) = fill(site, 1)
     (space,) = fill(site, 1, space="OLD")
     (page,) = fill(site, 1, place=site.add_place("CITY", "Old page", status="archived"))
-    assert listed(connect(site)).keys() == {current, space, page}
+    connector = connect(site)
+    found = listed(connector)
+    assert found.keys() == {current, space, page}
+    assert [content(connector, document) for document in found.values()] == [b"content 0"] * 3
     assert listed(connect(site, space_key="OLD")).keys() == {space}
     assert listed(connect(site, include_archived=False)).keys() == {current}
     site.v2_status = 404
