@@ -41,7 +41,7 @@ _PLACEHOLDER = "placeholder"
 
 
 class Problem(NamedTuple):
-    """What is wrong, and on which line (from 1)."""
+    """What is wrong, and on which line (from 1); 0 if on none in particular."""
 
     line: int
     message: str
@@ -53,7 +53,12 @@ class SourcesInvalid(Exception):
     def __init__(self, path: Path, problems: Sequence[Problem]) -> None:
         self.path = path
         self.problems = sorted(set(problems))
-        super().__init__("\n".join(f"{path}, line {line}: {message}" for line, message in self.problems))
+        super().__init__(
+            "\n".join(
+                f"{path}, line {line}: {message}" if line else f"{path}: {message}"
+                for line, message in self.problems
+            )
+        )
 
 
 class Fault(NamedTuple):
@@ -98,7 +103,7 @@ def read_sources(path: Path, stored: Mapping[str, Mapping[str, Any]]) -> list[So
     try:
         data, line_of = read_yaml(path)
     except YamlError as error:
-        raise SourcesInvalid(path, [Problem(error.line or 1, error.message)]) from None
+        raise SourcesInvalid(path, [Problem(error.line or 0, error.message)]) from None
     reader = _Reader(line_of)
     entries = reader.read(data, stored)
     if reader.problems:

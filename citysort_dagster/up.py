@@ -3,6 +3,7 @@ console beside them."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -156,7 +157,7 @@ def check_can_run(settings: Settings, host: str, port: int, console_port: int | 
     check_is_not_running(settings)
     check_is_free(host, port)
     if console_port is not None:
-        check_is_free(host, console_port)
+        check_is_free(host, console_port, "--console-port")
 
 
 def check_is_not_running(settings: Settings) -> None:
@@ -166,21 +167,36 @@ def check_is_not_running(settings: Settings) -> None:
         raise UpError(f"CitySort is running already for {settings.data_dir}, at {url}")
 
 
-def check_is_free(host: str, port: int) -> None:
-    """Raises UpError when the port is taken."""
-    if not is_free(host, port):
-        raise UpError(f"port {port} of {host} is taken: choose another one with --port")
+def check_is_free(host: str, port: int, option: str = "--port") -> None:
+    """Raises UpError when no server can listen there; `option` is the one that names the port."""
+    try:
+        _listen(host, port)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise UpError(f"port {port} of {host} is taken: choose another one with {option}") from None
+        if error.errno == errno.EACCES:
+            raise UpError(
+                f"this account may not listen on port {port}: choose another one with {option}"
+            ) from None
+        raise UpError(f"{host} is not an address of this machine (IPv4): choose one with --host") from None
 
 
 def is_free(host: str, port: int) -> bool:
     """Whether a server can listen there."""
     try:
+        _listen(host, port)
+    except OSError:
+        return False
+    return True
+
+
+def _listen(host: str, port: int) -> None:
+    try:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
-    except (OSError, UnicodeError, TypeError):  # the last two: a name that cannot be the name of a host
-        return False
-    return True
+    except (UnicodeError, TypeError) as error:  # a name that cannot be the name of a host
+        raise OSError(str(error)) from None
 
 
 def address(host: str, port: int) -> str:

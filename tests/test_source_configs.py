@@ -201,7 +201,7 @@ def test_what_is_not_a_list_of_sources_is_refused(file: Path, text: str) -> None
 
 
 def test_a_missing_file_is_refused_with_its_name(file: Path) -> None:
-    with pytest.raises(SourcesInvalid, match=r"sources\.yaml, line 1: the file cannot be read"):
+    with pytest.raises(SourcesInvalid, match=r"sources\.yaml: the file cannot be read"):
         read_sources(file, {})
 
 

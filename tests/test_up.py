@@ -221,3 +221,14 @@ def test_a_run_under_way_ends_with_it_however_it_ends_and_is_tried_again(
             next_one.send_signal(signal.SIGINT)
             next_one.communicate(timeout=120)
     city.database.close()
+
+
+def test_a_place_where_nothing_can_listen_is_told_with_the_option_that_names_it(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken = server.getsockname()[1]
+        with pytest.raises(UpError, match=r"^port \d+ of 127\.0\.0\.1 is taken: .* --console-port$"):
+            check_can_run(settings, "127.0.0.1", 0, taken)
+    for host in ("203.0.113.1", "no.such.host.invalid", "::1", "a" * 70):
+        with pytest.raises(UpError, match=rf"^{host} is not an address of this machine \(IPv4\): .* --host$"):
+            check_can_run(settings, host, 0)

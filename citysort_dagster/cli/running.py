@@ -1,4 +1,4 @@
-"""`citysort up` and `citysort demo`: CitySort running until it is stopped."""
+"""`citysort up`, `citysort serve` and `citysort demo`: CitySort running until it is stopped."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def test_without_arguments_all_commands_are_explained(citysort: Command) -> None
             ["sources", "show", "x"],
             "there is no source 'x'; none is configured yet, see `citysort sources apply`",
         ),
-        (["sources", "apply", "nowhere.yaml"], "nowhere.yaml, line 1: the file cannot be read (No such file"),
+        (["sources", "apply", "nowhere.yaml"], "nowhere.yaml: the file cannot be read (No such file"),
         (["import", "x"], "there is no source 'x'"),
         (["import", "x", "--from", "yesterday"], "'yesterday' is not a day: write YYYY-MM-DD"),
         (
@@ -96,6 +96,10 @@ def test_without_arguments_all_commands_are_explained(citysort: Command) -> None
         (["documents", "show", "xyz"], "'xyz' is not the id of a document"),
         (["documents", "cat", "abc"], "there is no document whose id begins with abc"),
         (["failures", "retry", "x"], "there is no source 'x'"),
+        (["failures", "list", "--source", "x"], "there is no source 'x'"),
+        (["documents", "list", "--status", "done"], "ingested, routed, needs_review or failed"),
+        (["documents", "export", "x", "--status", "done"], "ingested, routed, needs_review or failed"),
+        (["serve", "--host", "203.0.113.1"], "203.0.113.1 is not an address of this machine"),
     ],
 )
 def test_wrong_use_is_one_sentence_and_exit_code_2(
