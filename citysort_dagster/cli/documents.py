@@ -38,8 +38,22 @@ DocumentId = Annotated[str, typer.Argument(metavar="ID", help="The document's id
 Source = Annotated[str | None, typer.Option("--source", metavar="NAME", help="Of this source.")]
 Department = Annotated[str | None, typer.Option("--department", metavar="NAME", help="Of this department.")]
 DocType = Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Of this type, as foi_request.")]
+
+
+def _known_status(status: str | None) -> str | None:
+    if status not in (None, "ingested", "routed", "needs_review", "failed"):
+        raise typer.BadParameter("it is ingested, routed, needs_review or failed")
+    return status
+
+
 Status = Annotated[
-    str | None, typer.Option("--status", metavar="STATUS", help="ingested, routed, needs_review or failed.")
+    str | None,
+    typer.Option(
+        "--status",
+        callback=_known_status,
+        metavar="STATUS",
+        help="ingested, routed, needs_review or failed.",
+    ),
 ]
 Partition = Annotated[str | None, typer.Option("--partition", metavar="KEY", help="Of this partition.")]
 Run = Annotated[str | None, typer.Option("--run", metavar="ID", help="Imported by this run.")]
@@ -94,6 +108,9 @@ def list_(
             print_json_array(list_documents(installation.database, chosen, limit))
             return
         found = list(list_documents(installation.database, chosen, (limit or TABLE_ROWS) + 1))
+    if not found:
+        say("there is no such document")
+        return
     more = len(found) > (limit or TABLE_ROWS)
     print_table(
         ("ID", "SOURCE", "NAME", "STATUS", "TYPE", "DEPARTMENT", "PARTITION", "BYTES", "IMPORTED (UTC)"),
@@ -250,7 +267,7 @@ def _is_printable(piece: bytes) -> bool:
 
 def _details(event: dict[str, Any]) -> str:
     details = ", ".join(
-        f"{key}={value}" for key, value in event["details"].items() if value not in (None, "")
+        f"{key}={value}" for key, value in event["details"].items() if value not in (None, "", [])
     )
     run = f" in run {event['run_id']}" if event["run_id"] else ""
     return f"{run}: {details}" if details else run

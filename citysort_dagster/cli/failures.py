@@ -51,8 +51,10 @@ def list_failures(
         ]
     if rows:
         print_table(("SOURCE", "NAME", "EXTERNAL ID", "REASON", "ATTEMPTS", "NEXT TRY (UTC)"), rows)
-    else:
-        say("nothing has failed")
+        return
+    if source is not None:
+        known_source(installation.database, source)  # else a misspelt name would seem to be in order
+    say("nothing has failed")
 
 
 @app.command()

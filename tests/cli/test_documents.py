@@ -107,6 +107,8 @@ def test_the_table_is_harmless_and_says_when_there_is_more(citysort: Command, fi
     assert "ingested, superseded" in ran.out
     assert ran.err == ""
     assert "there are more" in citysort.well("documents", "list", "--limit", "3").err
+    none = citysort.well("documents", "list", "--source", "other")
+    assert (none.out, none.err) == ("", "there is no such document\n")
 
 
 def test_showing_walks_the_whole_way(citysort: Command, filled: City) -> None:
