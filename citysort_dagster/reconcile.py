@@ -76,7 +76,7 @@ def reconcile(
             if met_until and document.modified_at and document.modified_at < met_until - OVERLAP:
                 missed[digest] = hash(document.version)
     except ListingIncomplete as error:
-        return Reconciliation(source, len(listed), 0, 0, 0, f"the listing broke off ({error})")
+        return Reconciliation(source, len(listed), 0, 0, 0, f"it could not be listed completely ({error})")
     gone: list[str] = []
     returned: list[str] = []
     known = 0

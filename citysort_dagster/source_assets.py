@@ -302,8 +302,8 @@ def _import(
         raise _failure(source, str(error)) from None
     if summary.incomplete:
         failure = (
-            f"the listing broke off ({summary.incomplete}); {summary.counts.imported} of the documents listed "
-            "before were imported, the next import goes on from there"
+            f"it could not be listed completely ({summary.incomplete}); {summary.counts.imported} of the documents "
+            "listed before were imported, the next import goes on from there"
         )
     totals = _totals(installation, source, summary.counts, time.monotonic() - began)
     if connector.warnings:

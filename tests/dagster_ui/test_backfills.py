@@ -28,7 +28,7 @@ def test_after_a_failure_only_the_rest_runs(city: Busy, sources: Sources) -> Non
     finished = sorted(city.ui.materialized(failed["runId"]))
     rest = [month for month in MONTHS if month not in finished]
     assert finished and rest == MONTHS[: len(rest)]
-    assert "the listing broke off (PostgreSQL at" in city.ui.failure(failed["runId"])
+    assert "it could not be listed completely (PostgreSQL at" in city.ui.failure(failed["runId"])
     imported = [row.partition for row in city.documents("distant")]
     failed_ones = [row.partition for row in city.failures("distant")]
     assert imported and not set(rest[:-1]) & set(imported)

@@ -110,7 +110,7 @@ def test_a_listing_that_breaks_off_marks_nothing(city: City) -> None:
     filled(city)
     (city.folder / "7.txt").unlink()
     found = reconcile(city.database, SOURCE, city.connector(break_after=18), "run-9")
-    assert found.refusal == "the listing broke off (the folder went away)"
+    assert found.refusal == "it could not be listed completely (the folder went away)"
     assert gone(city) == set()
 
 
