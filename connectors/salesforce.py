@@ -40,6 +40,10 @@ ATTACHMENT_FIELDS = (
 )
 LINK_FIELDS = "ContentDocumentId,LinkedEntityId,LinkedEntity.Name,LinkedEntity.Type"
 NEWEST_FIRST = "ORDER BY SystemModstamp DESC, Id DESC"
+QUERY = "queryAll"
+"""Unlike the resource `query` it shows what is archived, too, and what is in the recycle bin, which is left out by a
+condition: https://developer.salesforce.com/docs/platform/api-rest/guide/resources-queryall.html"""
+NOT_DELETED = "IsDeleted = false"
 RECORDS_KEPT = 100
 """Of the records that one file hangs on, in its metadata."""
 FIRST_VERSION_WITH_LONG_SIZES = 66
@@ -193,7 +197,7 @@ class Salesforce(HttpConnector):
         }
         for what, query in queries.items():
             if what in self.objects:
-                page = http.page("GET", self._path("query"), params={"q": f"{query} LIMIT 1"})
+                page = http.page("GET", self._path(QUERY), params={"q": f"{query} LIMIT 1"})
                 shown.append(what if rows(page.body, "records") else f"no {what}")
         said = f"{http.system} answers and shows {' and '.join(shown)}"
         usage = re.search(r"api-usage=(\d+)/(\d+)", page.headers.get("Sforce-Limit-Info", ""))
@@ -390,11 +394,13 @@ class Salesforce(HttpConnector):
     def _file_query(self, window: Window) -> str:
         long_sizes = float(self.api_version) >= FIRST_VERSION_WITH_LONG_SIZES
         fields = f"{FILE_FIELDS},{'ContentSizeLong' if long_sizes else 'ContentSize'}"
-        return f"{_soql(fields, 'ContentVersion', 'IsLatest = true', *_within(window))} {NEWEST_FIRST}"
+        conditions = ("IsLatest = true", NOT_DELETED, *_within(window))
+        return f"{_soql(fields, 'ContentVersion', *conditions)} {NEWEST_FIRST}"
 
     def _attachment_query(self, types: list[str], window: Window) -> str:
         on_these = [f"Parent.Type IN ({_quoted(types)})"] if types else []
-        return f"{_soql(ATTACHMENT_FIELDS, 'Attachment', *on_these, *_within(window))} {NEWEST_FIRST}"
+        conditions = (NOT_DELETED, *on_these, *_within(window))
+        return f"{_soql(ATTACHMENT_FIELDS, 'Attachment', *conditions)} {NEWEST_FIRST}"
 
     def _pages(self, http: HttpSession, query: str) -> Iterator[list[dict[str, Any]]]:
         """The rows of a query, a page at a time. The server keeps what is left of it for two days:
@@ -405,15 +411,15 @@ class Salesforce(HttpConnector):
             if body.get("done") is True:
                 return None
             # Only the name of the rest is taken from the link, not the address.
-            rest = re.search(r"/query/([\w-]{1,80})$", str(body.get("nextRecordsUrl")), re.ASCII)
+            rest = re.search(r"/query(?:All)?/([\w-]{1,80})$", str(body.get("nextRecordsUrl")), re.ASCII)
             if rest is None:
                 raise RequestFailed(
                     "an answer is not a listing: it is not done, but does not say how it goes on",
                     lasting=True,
                 )
-            return self._path(f"query/{rest[1]}")
+            return self._path(f"{QUERY}/{rest[1]}")
 
-        for page in http.pages(self._path("query"), {"q": query}, next_page=next_page):
+        for page in http.pages(self._path(QUERY), {"q": query}, next_page=next_page):
             yield rows(page.body, "records")
 
     def _sees_all_files(self, http: HttpSession) -> bool | None:
@@ -467,7 +473,7 @@ class Salesforce(HttpConnector):
         held: dict[str, list[dict[str, Any]]] = {}
         for start in range(0, len(files), IDS_PER_LOOKUP):
             among = f"ContentDocumentId IN ({_quoted(files[start : start + IDS_PER_LOOKUP])})"
-            for found in self._pages(http, _soql(LINK_FIELDS, "ContentDocumentLink", among)):
+            for found in self._pages(http, _soql(LINK_FIELDS, "ContentDocumentLink", among, NOT_DELETED)):
                 for row in found:
                     entity = row.get("LinkedEntity") or {}
                     if entity.get("Type") != "User":

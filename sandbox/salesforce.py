@@ -51,7 +51,8 @@ class SimulatedSalesforce(SimulatedSystem):
 
     `add(name, content, kind="file" | "attachment" | "note" | "link", records=[id, ...])` hangs a file on
     records made by `add_record`, an attachment on one; without any they make an Account. With
-    `library=True` only a user with Query All Files is shown the file.
+    `library=True` only a user with Query All Files is shown the file. What is `archived`, or `deleted` and
+    in the recycle bin, is shown by QueryAll alone.
     """
 
     name: ClassVar[str] = "salesforce"
@@ -261,13 +262,18 @@ class SimulatedSalesforce(SimulatedSystem):
     # The API.
 
     @route("GET", f"{DATA}/query", parameters={"q"})
+    @route("GET", f"{DATA}/queryAll", parameters={"q"})
     def query(self, request: Request, version: str) -> Answer:
+        """https://developer.salesforce.com/docs/platform/api-rest/guide/resources-queryall.html"""
+        everything = request.path.endswith("/queryAll")
         try:
             self._check_version(version)
             fields = dict(FIELDS)
             if float(version) >= LONG_SIZES_SINCE:
                 fields["ContentVersion"] = FIELDS["ContentVersion"] | {"ContentSizeLong"}
-            found, counted = _evaluated(request.query.get("q", ""), self._table, fields)
+            found, counted = _evaluated(
+                request.query.get("q", ""), lambda name: self._table(name, everything), fields
+            )
         except _Refusal as refusal:
             return self._refused(refusal.status, refusal.code, refusal.message)
         if counted:
@@ -277,6 +283,7 @@ class SimulatedSalesforce(SimulatedSystem):
         return self._batch(version, cursor, 0, "query")
 
     @route("GET", f"{DATA}/query/{{locator}}", parameters=set())
+    @route("GET", f"{DATA}/queryAll/{{locator}}", parameters=set())
     def query_more(self, request: Request, version: str, locator: str) -> Answer:
         cursor, _, start = locator.partition("-")
         if cursor not in self._cursors or not start.isdigit():
@@ -334,21 +341,24 @@ class SimulatedSalesforce(SimulatedSystem):
 
     # Tables.
 
-    def _table(self, name: str) -> list[Row]:
+    def _table(self, name: str, everything: bool) -> list[Row]:
         if name in self.hidden_objects or name not in FIELDS:
             raise _Refusal(400, "INVALID_TYPE", f"sObject type '{name}' is not supported.")
         if name == "UserPermissionAccess":
             return [{"PermissionsQueryAllFiles": self.query_all_files}]
+        shown = [
+            document
+            for document in self.documents.values()
+            if everything or not (document.fields.get("archived") or document.fields.get("deleted"))
+        ]
         if name == "Attachment":
             return [
-                self._attachment(document)
-                for document in self.documents.values()
-                if document.fields["kind"] == "attachment"
+                self._attachment(document) for document in shown if document.fields["kind"] == "attachment"
             ]
         rows = self._versions if name == "ContentVersion" else self._links
         return [
-            row
-            for document in self.documents.values()
+            row | {"IsDeleted": bool(document.fields.get("deleted"))}
+            for document in shown
             if document.fields["kind"] != "attachment"
             and (self.query_all_files or not document.fields.get("library"))
             for row in rows(document)
@@ -406,6 +416,7 @@ class SimulatedSalesforce(SimulatedSystem):
             "ParentId": parent,
             "Parent.Type": type,
             "Parent.Name": name,
+            "IsDeleted": bool(document.fields.get("deleted")),
             "CreatedDate": document.created_at,
             "SystemModstamp": document.modified_at,
         }
@@ -611,6 +622,7 @@ FIELDS = {
         "Checksum",
         "VersionNumber",
         "IsLatest",
+        "IsDeleted",
         "ContentLocation",
         *MOMENTS,
     },
@@ -619,6 +631,7 @@ FIELDS = {
         "LinkedEntityId",
         "LinkedEntity.Type",
         "LinkedEntity.Name",
+        "IsDeleted",
     },
     "Attachment": {
         "Id",
@@ -628,6 +641,7 @@ FIELDS = {
         "ParentId",
         "Parent.Type",
         "Parent.Name",
+        "IsDeleted",
         "CreatedDate",
         "SystemModstamp",
     },
@@ -636,7 +650,7 @@ FIELDS = {
 
 
 def _check_types(field: str, wanted: list[Any]) -> None:
-    kind = datetime if field in MOMENTS else bool if field == "IsLatest" else str
+    kind = datetime if field in MOMENTS else bool if field in ("IsLatest", "IsDeleted") else str
     for value in wanted:
         if value is not None and field not in ("ContentSize", "BodyLength") and not isinstance(value, kind):
             raise _Refusal(

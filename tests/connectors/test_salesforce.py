@@ -70,9 +70,9 @@ def fill(system: SimulatedSalesforce, count: int, **how: Any) -> dict[str, bytes
     contents = {}
     for number in range(count):
         content = f"document {number}".encode()
-        moment = how.get("modified_at", NOON - timedelta(minutes=number))
+        fields = {"modified_at": NOON - timedelta(minutes=number)} | how
         kind = "attachment" if number % 2 else "file"
-        contents[system.add(f"{number}.txt", content, kind=kind, modified_at=moment).id] = content
+        contents[system.add(f"{number}.txt", content, kind=kind, **fields).id] = content
     return contents
 
 
@@ -281,6 +281,19 @@ def test_a_window_includes_its_start_and_not_its_end(
     assert set(ids(connect(city), Window(start))) | set(ids(connect(city), Window(None, start))) == set(
         city.documents
     )
+
+
+@pytest.mark.parametrize("settings", [{}, {"record_types": ["Case"]}])
+def test_what_is_archived_is_listed_and_what_is_in_the_recycle_bin_is_not(
+    city: SimulatedSalesforce, settings: dict[str, Any]
+) -> None:
+    city.rows_per_batch = 2
+    on_case = {"records": [city.add_record("Case", "1")]}
+    archived = fill(city, 6, archived=True, **on_case)
+    fill(city, 6, deleted=True, **on_case)
+    found = listed(connect(city, **settings))
+    assert {document.external_id for document in found} == set(archived)
+    assert {document.metadata["records"][0]["type"] for document in found} == {"Case"}
 
 
 def test_an_empty_day_is_empty(city: SimulatedSalesforce) -> None:
