@@ -94,7 +94,10 @@ def list_(
     limit: Annotated[
         int | None,
         typer.Option(
-            min=1, max=MOST, help=f"At most so many; without it all in JSON, {TABLE_ROWS} in a table."
+            min=1,
+            max=MOST,
+            metavar="COUNT",
+            help=f"At most so many; without it all in JSON, {TABLE_ROWS} in a table.",
         ),
     ] = None,
     as_json: Json = False,
@@ -193,7 +196,10 @@ def cat(
     document_id: DocumentId,
     force: Annotated[bool, typer.Option("--force", help="Write to a terminal whatever it is.")] = False,
 ) -> None:
-    """Write a document's bytes to standard output; exit code 1 when they are not those imported."""
+    """Write a document's bytes to standard output.
+
+    Exit code 1 when they are not those imported.
+    """
     with open_installation() as installation:
         document = find_document(installation.database, document_id)
         digest = hashlib.sha256()

@@ -28,7 +28,7 @@ def list_failures(
     source: Annotated[str | None, typer.Option("--source", metavar="NAME", help="Of this source.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List what could not be imported and why, and when it is tried again."""
+    """List what could not be imported, why, and when it is tried again."""
     statement = sa.select(ImportFailure).order_by(ImportFailure.source, ImportFailure.external_id)
     if source is not None:
         statement = statement.where(ImportFailure.source == source)
@@ -62,9 +62,9 @@ def retry(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One source only.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Import again where documents failed or were refused, without waiting for their next try.
+    """Import again where documents failed or were refused.
 
-    Exit codes as those of `import`; of several sources the worst.
+    It does not wait for their next try. Exit codes as those of `import`; of several sources the worst.
     """
     with open_installation() as installation:
         if name is not None:

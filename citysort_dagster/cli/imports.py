@@ -39,14 +39,14 @@ def import_documents(
         ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, max=MOST, help="Download at most so many documents.")
+        int | None, typer.Option(min=1, max=MOST, metavar="COUNT", help="Download at most so many documents.")
     ] = None,
     reimport: Annotated[
         bool, typer.Option("--reimport", help="Download known versions again and compare them.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Import a source: everything, or what was last modified between two days.
+    """Import a source: everything, or what is of certain days.
 
     Exit codes: 0 all well, 1 some documents failed, 2 it could not be run, 3 the source could not be
     listed completely.
@@ -62,7 +62,10 @@ def import_documents(
 
 
 def process(as_json: Json = False) -> None:
-    """Take waiting documents through the ingestion pipeline: text, classification, queue."""
+    """Take waiting documents through the ingestion pipeline.
+
+    That is text, classification, queue or review. While `citysort up` runs it happens by itself.
+    """
     from citysort_dagster import launch
 
     outcome = launch.process()

@@ -21,7 +21,9 @@ def reconcile(
     ] = 20,
     as_json: Json = False,
 ) -> None:
-    """List a source whole and mark the documents that are gone from it. Nothing is ever removed.
+    """List a source whole and mark the documents gone from it.
+
+    Nothing is ever removed.
 
     Documents that no import has met, for they came to be with an earlier date, say, are counted; the next refresh
     lists the source whole and imports them.

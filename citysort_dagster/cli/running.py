@@ -26,26 +26,33 @@ def _bare_hosts(hosts: list[str] | None) -> list[str]:
     return [bare_host(host) for host in hosts or []]
 
 
-Host = Annotated[str, typer.Option(callback=bare_host, help="The address to serve the UI on.")]
-Port = Annotated[int, typer.Option(min=0, max=65535, help="The port to serve the UI on.")]
-
-
+Host = Annotated[
+    str, typer.Option(callback=bare_host, metavar="ADDRESS", help="The address to serve the UI on.")
+]
+Port = Annotated[int, typer.Option(min=0, max=65535, metavar="PORT", help="The port to serve the UI on.")]
 ConsolePort = Annotated[
     int | None,
     typer.Option(
-        "--console-port", min=1, max=65535, help="The port of the console; the next one by default."
+        "--console-port",
+        min=1,
+        max=65535,
+        metavar="PORT",
+        help="The port of the console; the next one by default.",
     ),
 ]
 
 
 def serve(
-    host: Annotated[str, typer.Option(callback=bare_host, help="The address to serve on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to serve on.")] = 8000,
+    host: Annotated[
+        str, typer.Option(callback=bare_host, metavar="ADDRESS", help="The address to serve on.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, metavar="PORT", help="The port to serve on.")] = 8000,
     names: Annotated[
         list[str] | None,
         typer.Option(
             "--name",
             callback=_bare_hosts,
+            metavar="HOST",
             help="A host name that it is reached by, through a reverse proxy say.",
         ),
     ] = None,
@@ -60,7 +67,7 @@ def serve(
 
 
 def up(host: Host = "127.0.0.1", port: Port = 3000, console_port: ConsolePort = None) -> None:
-    """Run schedules, sensors, the Dagster UI and the console until Ctrl-C."""
+    """Run schedules, sensors, Dagster UI and console until Ctrl-C."""
     from citysort_dagster.up import run
 
     run(load_settings(), host, port, console_port)
@@ -72,7 +79,7 @@ def demo(
     console_port: ConsolePort = None,
     once: Annotated[bool, typer.Option("--once", help="End after the table, without the UI.")] = False,
 ) -> None:
-    """Make a small demo city, import it, show what arrived where, and run until Ctrl-C."""
+    """Make a small city, import it, show it, and run until Ctrl-C."""
     try:
         from sandbox.demo import run
     except ModuleNotFoundError as error:

@@ -120,7 +120,10 @@ def show(name: Name, as_json: Json = False) -> None:
 
 @app.command()
 def test(name: Name, as_json: Json = False) -> None:
-    """Connect to a source and say whether that works: exit code 0 or 1."""
+    """Connect to a source and say whether that works.
+
+    Exit code 0 when it does, else 1.
+    """
     from citysort_dagster.connection import try_connection
 
     with open_installation() as installation:

@@ -21,7 +21,10 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="Whose token it is; au
 def create(
     name: Name,
     role: Annotated[
-        str, typer.Option(help="viewer: look; operator: also test, import, review; admin: also configure.")
+        str,
+        typer.Option(
+            metavar="ROLE", help="viewer: look; operator: also test, import, review; admin: also configure."
+        ),
     ] = "viewer",
 ) -> None:
     """Make a token and print it, once. From then on everybody needs one."""

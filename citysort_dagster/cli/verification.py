@@ -20,9 +20,9 @@ def verify(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Hold sync log, documents, audit trail and stored files against each other.
+    """Hold records and stored files against each other.
 
-    Exit code 0 when nothing disagrees, else 1.
+    The records are the sync log, the documents and the audit trail. Exit code 0 when nothing disagrees, else 1.
     """
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn

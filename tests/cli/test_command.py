@@ -69,6 +69,11 @@ def test_every_command_explains_itself(citysort: Command, command: list[str]) ->
     assert ran.err == ""
 
 
+@pytest.mark.parametrize("group", [[], ["sources"], ["documents"], ["failures"], ["token"]])
+def test_lists_of_commands_cut_no_sentence_off(citysort: Command, group: list[str]) -> None:
+    assert "..." not in citysort.well(*group, "--help").out.partition("Commands:")[2]
+
+
 def test_without_arguments_all_commands_are_explained(citysort: Command) -> None:
     ran = citysort.well()
     assert {command[0] for command in COMMANDS} <= set(ran.out.split())
