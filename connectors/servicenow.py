@@ -172,10 +172,12 @@ class ServiceNow(HttpConnector):
     def _documents(self, http: HttpSession, window: Window) -> Generator[ExternalDocument, None, None]:
         records: dict[str, Row] | None = None
         first = nothing_seen = True
+        unseen: int | None = None
         for found, total in self._pages(
             http, ATTACHMENTS, self._conditions(window), NEWEST_FIRST, ATTACHMENTS_PER_PAGE
         ):
             nothing_seen = nothing_seen and not found
+            unseen = (total if unseen is None else unseen) - len(found)
             # ServiceNow leaves out what it does not understand of a query: the answer may hold more.
             ours = [
                 row
@@ -196,8 +198,15 @@ class ServiceNow(HttpConnector):
                 record = of_page.get(str(row.get("table_sys_id")))
                 if record is not None or not self.query:
                     yield self._document(row, record)
-        if nothing_seen and window.start is None:
-            self._probe(http)  # an unknown table, or missing rights, look like this too
+        if window.start is not None:
+            return
+        if nothing_seen:
+            self.warn(self._probe(http))  # an unknown table, or missing rights, look like this too
+        elif unseen and unseen > 0:
+            self.warn(
+                f"{http.system} holds {unseen} attachments of {self.table_name} that this account may not read: where"
+                " they are wanted, give it a role that the read ACLs of sys_attachment and of the table accept"
+            )
 
     def _download(self, http: HttpSession, document: ExternalDocument, into: BinaryIO) -> Download:
         return http.download(

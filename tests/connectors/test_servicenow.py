@@ -345,6 +345,23 @@ def test_pages_that_access_rules_have_emptied(instance: SimulatedServiceNow) -> 
     assert names(connect(instance)) == [f"{number}.txt" for number in reversed(range(9))]
 
 
+def test_what_access_rules_hide_is_told(instance: SimulatedServiceNow) -> None:
+    documents = fill(instance, 30)
+    instance.add_record("task", "TASK1", "Its incidents hold the attachments")
+    instance.hidden = {document.id for document in documents[::4]}
+    connector = connect(instance)
+    assert len(names(connector)) == 22
+    (warning,) = connector.warnings
+    assert "holds 8 attachments of incident that this account may not read" in warning
+    refreshed = connect(instance)
+    assert len(names(refreshed, Window(NOON))) == 22
+    assert refreshed.warnings == ()  # once is enough
+    of_parent = connect(instance, table_name="task")
+    assert names(of_parent) == []
+    (warning,) = of_parent.warnings
+    assert "has 1 records of task; there are no attachments on them" in warning
+
+
 @pytest.mark.parametrize("most", [1, 2, 4])
 @pytest.mark.parametrize("hidden", [0, 3, 11, 19])
 def test_an_instance_that_sends_less_than_it_is_asked_for(
