@@ -27,6 +27,7 @@ from citysort_dagster.review import ReviewConflict, departments, reprocess
 from citysort_dagster.web.access import Caller, Operator, Viewer
 from citysort_dagster.web.api.documents import DocumentId, text_preview
 from citysort_dagster.web.dependencies import TheInstallation, TheRules
+from citysort_dagster.web.systems import system_of
 from citysort_dagster.web.templating import page
 
 router = APIRouter(include_in_schema=False)
@@ -135,6 +136,7 @@ def _document_page(
         request,
         "document.html",
         document=document,
+        system=system_of(document["connector_type"]).title,
         revision=document["events"][-1]["id"] if document["events"] else 0,
         preview=text_preview(installation, document["id"]),
         link=safe_link(document["source_url"]),

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import requests
+import sqlalchemy as sa
 
 from citysort_dagster import api_tokens
+from citysort_dagster.store.models import Document
 from tests.web.documents.conftest import found_town
 from tests.web.documents.serving import served
 from tests.web.documents.town import COMPLAINT, Town
@@ -177,3 +179,16 @@ def test_unknown_documents_are_pages_without_scripts(operator: Visitor, path: st
     assert answer.status_code in (200, 307, 404, 422)
     assert "<script>alert" not in answer.text
     assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+
+
+def test_the_origin_names_the_system_as_people_do_and_leaves_out_what_is_empty(
+    operator: Visitor, complaint: str, closed_town: Town
+) -> None:
+    told = {"library": "Permits", "folder": "", "pages": 0}
+    stored = sa.update(Document).where(Document.id == complaint)
+    stored = stored.values(connector_type="sharepoint", source_metadata=told)
+    closed_town.database.write(lambda connection: connection.execute(stored))
+    page = operator.get(f"/documents/{complaint}").text
+    assert ">SharePoint" in page
+    assert "<dt>Library</dt>" in page and "<dt>Pages</dt>" in page
+    assert "<dt>Folder</dt>" not in page
