@@ -6,13 +6,16 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
 from citysort_dagster.store.database import Database
 from citysort_dagster.store.document_words import has_words
 from citysort_dagster.store.models import Document
+
+Status = Literal["ingested", "routed", "needs_review", "failed"]
+"""How a document stands."""
 
 _BATCH = 1_000
 _ID_PREFIX = re.compile(r"[0-9a-f-]{1,36}")

@@ -31,7 +31,7 @@ from citysort_dagster.automation import (
     partition_range_tags,
 )
 from citysort_dagster.installation import Installation
-from citysort_dagster.instance import PROJECT_ROOT, process_of, step_failure, unfinished_runs
+from citysort_dagster.instance import process_of, python_path, step_failure, unfinished_runs
 from citysort_dagster.launch import imports_ahead, run_for_days
 from citysort_dagster.reload import CODE_LOCATION, ask, running_url
 from citysort_dagster.run_overrides import OVERRIDE_TAG, drop_override, keep_override
@@ -289,12 +289,15 @@ def _launch_process(
 
 
 def _start(installation: Installation, order: bytes) -> subprocess.Popen[bytes]:
-    path = os.pathsep.join(filter(None, (str(PROJECT_ROOT), os.environ.get("PYTHONPATH", ""))))
     with (installation.settings.data_dir / "imports.log").open("ab") as log:
         # A session of its own: what has begun is brought to its end, also when the server is stopped.
         process = subprocess.Popen(
             [sys.executable, "-m", "citysort_dagster.import_process"],
-            env={**os.environ, "CITYSORT_DATA_DIR": str(installation.settings.data_dir), "PYTHONPATH": path},
+            env={
+                **os.environ,
+                "CITYSORT_DATA_DIR": str(installation.settings.data_dir),
+                "PYTHONPATH": python_path(),
+            },
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,

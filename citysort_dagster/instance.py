@@ -38,6 +38,11 @@ UNFINISHED = [
 PROJECT_ROOT = Path(__file__).parent.parent
 
 
+def python_path() -> str:
+    """The PYTHONPATH of processes that import the project, whatever folder they work in."""
+    return os.pathsep.join(filter(None, (str(PROJECT_ROOT), os.environ.get("PYTHONPATH", ""))))
+
+
 @contextmanager
 def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     """The Dagster instance of an installation, whose home is made when it is not there yet.

@@ -22,7 +22,7 @@ import requests
 
 from citysort_dagster import api_tokens
 from citysort_dagster.installation import open_installation
-from citysort_dagster.instance import PROJECT_ROOT, open_instance, unfinished_runs
+from citysort_dagster.instance import PROJECT_ROOT, open_instance, python_path, unfinished_runs
 from citysort_dagster.lock_file import hold
 from citysort_dagster.reload import running_url
 from citysort_dagster.server_process import ServerError, ServerProcess, free_port
@@ -119,7 +119,7 @@ def running(
     environment = {
         "DAGSTER_HOME": str(settings.dagster_home),
         "CITYSORT_DATA_DIR": str(settings.data_dir),
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")))),
+        "PYTHONPATH": python_path(),
     }
     state = settings.data_dir / "up.json"
     processes: dict[str, ServerProcess] = {}

@@ -6,7 +6,7 @@ import hashlib
 import sys
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -22,6 +22,7 @@ from citysort_dagster.cli.terminal import (
     say,
 )
 from citysort_dagster.document_list import DocumentFilter, find_document, list_documents
+from citysort_dagster.document_list import Status as DocumentStatus
 from citysort_dagster.export import MANIFEST, Exported
 from citysort_dagster.export import export as export_documents
 from citysort_dagster.files import read_piece
@@ -41,7 +42,7 @@ DocType = Annotated[str | None, typer.Option("--type", metavar="TYPE", help="Of 
 
 
 def _known_status(status: str | None) -> str | None:
-    if status not in (None, "ingested", "routed", "needs_review", "failed"):
+    if status is not None and status not in get_args(DocumentStatus):
         raise typer.BadParameter("it is ingested, routed, needs_review or failed")
     return status
 

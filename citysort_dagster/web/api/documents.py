@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import BaseModel, Field, StringConstraints
 
-from citysort_dagster.document_list import DocumentFilter, find_document
+from citysort_dagster.document_list import DocumentFilter, Status, find_document
 from citysort_dagster.document_search import search_documents
 from citysort_dagster.installation import Installation
 from citysort_dagster.lineage import lineage
@@ -27,7 +27,6 @@ router = APIRouter(prefix="/api", tags=["documents"])
 PREVIEW_CHARACTERS = 20_000
 
 Words = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")]
-Status = Literal["ingested", "routed", "needs_review", "failed"]
 Day = Annotated[date, Field(ge=date(1900, 1, 1), le=date(2999, 12, 31))]
 DocumentId = Annotated[
     str,
