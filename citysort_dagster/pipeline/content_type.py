@@ -64,6 +64,7 @@ class Unreadable(Exception):
 
 
 def media_type_of(head: bytes, file: BinaryIO, filename: str) -> str:
+    """What the file is by its content, of which `head` is the beginning; its name decides where that is unclear."""
     ending = filename.rpartition(".")[2].lower() if "." in filename else ""
     if head.startswith((b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xce\xfa\xed\xfe", b"\xca\xfe\xba\xbe")):
         return PROGRAM
@@ -273,8 +274,10 @@ def decode(data: bytes, media_type: str, cut: bool) -> str:
 
 
 def damaged(media_type: str) -> str:
+    """The sentence for a file that is not whole."""
     return f"The file is damaged: it cannot be opened as {article(NAMES.get(media_type, media_type))}."
 
 
 def article(name: str) -> str:
+    """The name with `a` or `an` before it."""
     return f"{'an' if name[0] in 'aeioAEIORX' else 'a'} {name}"
