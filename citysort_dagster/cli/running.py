@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from citysort_dagster.cli.terminal import say
 from citysort_dagster.settings import load_settings
 
 
@@ -58,11 +57,10 @@ def serve(
     ] = None,
 ) -> None:
     """Serve the console and the HTTP API until Ctrl-C."""
-    from citysort_dagster.up import address, check_is_free
+    from citysort_dagster.up import check_is_free
     from citysort_dagster.web.serving import serve as run
 
     check_is_free(host, port)
-    say(f"the console is at {address(host, port)}  (Ctrl-C stops it)")
     run(host, port, names or [])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import uvicorn
@@ -9,6 +10,7 @@ import uvicorn
 from citysort_dagster import api_tokens
 from citysort_dagster.installation import open_installation
 from citysort_dagster.store.database import Database
+from citysort_dagster.up import address
 from citysort_dagster.web.app import create_app
 from citysort_dagster.web.loopback import is_loopback
 
@@ -30,6 +32,7 @@ def serve(host: str, port: int, names: Sequence[str] = ()) -> None:
     with open_installation() as installation:
         if not loopback or names:
             refuse_without_tokens(installation.database, names[0] if names else host)
+        print(f"the console is at {address(host, port)}  (Ctrl-C stops it)", file=sys.stderr)  # noqa: T201 - to a person
         uvicorn.run(
             create_app(installation, loopback=loopback, hosts=names),
             host=host,

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from citysort_dagster.cli.terminal import harmless
+from citysort_dagster.server_process import free_port
 from tests.cli.conftest import Command
 from tests.importer.conftest import City
 
@@ -67,6 +68,12 @@ def test_every_command_explains_itself(citysort: Command, command: list[str]) ->
     ran = citysort.well(*command, "--help")
     assert ran.out.startswith(f"Usage: citysort {' '.join(command)} ")
     assert ran.err == ""
+
+
+def test_a_console_that_may_not_be_served_is_not_announced(citysort: Command) -> None:
+    ran = citysort("serve", "--port", str(free_port()), "--name", "citysort.example.gov")
+    assert (ran.code, ran.err.count("\n")) == (2, 1)
+    assert "there is no token to know them by" in ran.err
 
 
 @pytest.mark.parametrize("group", [[], ["sources"], ["documents"], ["failures"], ["token"]])
