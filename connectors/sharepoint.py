@@ -29,7 +29,7 @@ from connectors.http import HttpConnector, HttpSession, check_url
 from connectors.http_answers import Page, RequestFailed, json_of, link_in, rows
 from connectors.http_auth import Bearer
 from connectors.quickxorhash import QuickXorHash
-from connectors.sharepoint_files import REWRITTEN, ending, named, utc
+from connectors.sharepoint_files import REWRITTEN, Sent, ending, named, utc
 from connectors.sharepoint_login import Login, credential_of, names_a_file
 from connectors.sharepoint_rest import OwnApi
 
@@ -253,7 +253,8 @@ class SharePoint(HttpConnector):
             return own.download(http, document, into)
         drive, _, item = document.external_id.partition("/")
         path = Library(drive, "", "").path(item)
-        digested = _Digested(into)
+        sent = Sent(into)
+        digested = _Digested(sent)
         try:
             download = http.download(f"{path}/content", digested)  # type: ignore[arg-type]
         except RequestFailed as failure:
@@ -268,8 +269,11 @@ class SharePoint(HttpConnector):
             return download
         if stated and ending(document.filename) not in REWRITTEN:
             raise DownloadFailed("the quickXorHash of the bytes that arrived is not the stated one")
-        if _version(http.json("GET", path, params={"$select": PROPERTIES})) != document.version:
+        found = http.json("GET", path, params={"$select": PROPERTIES})
+        if _version(found) != document.version:
             raise DownloadFailed("changed since it was listed")
+        if found.get("size") != sent.size:
+            sent.check()
         return download
 
     # What answers mean.
@@ -408,7 +412,7 @@ class SharePoint(HttpConnector):
 class _Digested:
     """Passes bytes on and digests them."""
 
-    def __init__(self, into: BinaryIO) -> None:
+    def __init__(self, into: Sent) -> None:
         self._into = into
         self.hash = QuickXorHash()
         self.begun = False

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timezone
-from typing import Protocol, TypeVar
+from typing import BinaryIO, Protocol, TypeVar
 
 from dateutil.parser import isoparse
 
+from connectors.base import DownloadFailed
 from connectors.http_answers import RequestFailed
 
 REWRITTEN = frozenset(
@@ -17,6 +18,9 @@ REWRITTEN = frozenset(
 )
 """SharePoint writes the columns of the library into these, so their size and hash may be those of other
 bytes than it sends. https://github.com/OneDrive/onedrive-api-docs/issues/1066"""
+ARCHIVE, ITS_END = b"PK\3\4", b"PK\5\6"
+LONGEST_END = 22 + 65_535
+"""Bytes of the end of a ZIP archive, with the longest comment."""
 
 
 class NamedLibrary(Protocol):
@@ -53,6 +57,27 @@ def named(found: Sequence[L], names: Sequence[str], otherwise: Sequence[L], site
     if not libraries:
         raise RequestFailed(f"{site_url} has no document library that the application may read", lasting=True)
     return libraries
+
+
+class Sent:
+    """Passes bytes on and looks at their ends: SharePoint has been seen to send a part as if it were all, and
+    states no size of the Office files that it sends. https://github.com/SharePoint/sp-dev-docs/issues/5247"""
+
+    def __init__(self, into: BinaryIO) -> None:
+        self._into = into
+        self._head = self._tail = b""
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        self.size += len(data)
+        self._head = self._head or data[: len(ARCHIVE)]
+        self._tail = (self._tail + data[-LONGEST_END:])[-LONGEST_END:]
+        return self._into.write(data)
+
+    def check(self) -> None:
+        """Raises DownloadFailed for an archive, which the newer Office files are, without its end."""
+        if self._head == ARCHIVE and ITS_END not in self._tail:
+            raise DownloadFailed("what arrived ends too early: SharePoint has not sent all of it")
 
 
 def ending(name: str) -> str:

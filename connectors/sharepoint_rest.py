@@ -19,7 +19,7 @@ from requests.auth import AuthBase
 from connectors.base import Download, DownloadFailed, ExternalDocument, NotImported, Window
 from connectors.http import HttpSession
 from connectors.http_answers import RequestFailed, json_of, link_in, rows
-from connectors.sharepoint_files import REWRITTEN, ending, named, utc
+from connectors.sharepoint_files import REWRITTEN, Sent, ending, named, utc
 
 ITEMS_PER_PAGE = 2_000
 """What Microsoft advises.
@@ -113,14 +113,16 @@ class OwnApi(NamedTuple):
     def download(self, http: HttpSession, document: ExternalDocument, into: BinaryIO) -> Download:
         """Writes a file, found by its id: its name may hold anything.
 
-        Nothing in the answer names its version, and it has been seen to end too early, so the size is
-        compared and the file looked at once more.
-        https://github.com/SharePoint/sp-dev-docs/issues/5247
+        Nothing in the answer names its version, so the file is looked at once more.
         """
         file = f"/GetFileById('{document.external_id}')"
-        download = http.download(f"{file}/$value", into)
-        if _version(http.json("GET", _asked(file, {"$select": ",".join(VERSION)}))) != document.version:
+        sent = Sent(into)
+        download = http.download(f"{file}/$value", sent)  # type: ignore[arg-type]
+        found = http.json("GET", _asked(file, {"$select": ",".join(VERSION)}))
+        if _version(found) != document.version:
             raise DownloadFailed("changed since it was listed")
+        if str(found.get("Length")) != str(sent.size):
+            sent.check()
         return download
 
     def _libraries(self, http: HttpSession) -> Sequence[Library]:

@@ -80,8 +80,8 @@ class SimulatedSharePoint(SimulatedSystem):
 
     `add(name, content, library="Documents", folder="2026/March")` makes the folders that are missing.
     Other fields: `package` (a OneNote notebook), `malware`, `hash` (False: none is stated), `promoted`
-    (the bytes that are sent are not those that size and hash are of), `changed_at` (when it came here, if
-    not when it was modified).
+    (the bytes that are sent are not those that size and hash are of), `ends_early` (half of them are
+    sent), `changed_at` (when it came here, if not when it was modified).
     """
 
     name: ClassVar[str] = "sharepoint"
@@ -226,6 +226,11 @@ class SimulatedSharePoint(SimulatedSystem):
             document.fields["_hashed"] = document.version
             document.fields["_hash"] = QuickXorHash(document.content).base64()
         return {"quickXorHash": document.fields["_hash"]}
+
+    def sent(self, document: Document) -> bytes:
+        """The bytes that a download brings."""
+        body = document.content + (b"<columns/>" if document.fields.get("promoted") else b"")
+        return body[: len(body) // 2] if document.fields.get("ends_early") else body
 
     def _path(self, id: str) -> str:
         names = []
@@ -536,7 +541,7 @@ class SimulatedSharePoint(SimulatedSystem):
         document = self.documents.get(item)
         if document is None or expires_at < time.monotonic():
             return Answer(401, b"Unauthorized", {"Content-Type": "text/plain"})
-        body = document.content + (b"<columns/>" if document.fields.get("promoted") else b"")
+        body = self.sent(document)
         headers = {
             "Content-Type": document.content_type,
             "Content-Disposition": "attachment",

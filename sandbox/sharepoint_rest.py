@@ -266,8 +266,7 @@ class SimulatedSharePointApi(SimulatedSharePoint):
         id = self._found(file, site)
         if isinstance(id, Answer):
             return id
-        document = self.documents[id]
-        body = document.content + (b"<columns/>" if document.fields.get("promoted") else b"")
+        body = self.sent(self.documents[id])
         return Answer(200, body, {"Content-Type": "application/octet-stream", "ETag": self._file(id)["ETag"]})
 
     def _found(self, file: str, site: str) -> str | Answer:

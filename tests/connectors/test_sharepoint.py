@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import random
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
@@ -744,6 +745,22 @@ def test_office_files_that_are_not_as_stated(site: SimulatedSharePoint) -> None:
     site.replace(document.id, b"changed")
     with pytest.raises(DownloadFailed, match="changed since it was listed"):
         content(connector, office)
+
+
+def test_an_office_file_that_ends_too_early_fails(site: SimulatedSharePoint) -> None:
+    """SharePoint has been seen to send a part as if it were all, and states no size of what it sends."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as package:
+        package.writestr("word/document.xml", random.Random(1).randbytes(200_000))  # noqa: S311
+    site.add("whole.docx", whole.getvalue(), promoted=True)
+    site.add("half.docx", whole.getvalue(), promoted=True, ends_early=True)
+    site.add("half there.docx", whole.getvalue()[:1000], hash=False)
+    connector = connect(site)
+    complete, half, no_more = connector.list_documents()
+    assert content(connector, complete) == whole.getvalue() + b"<columns/>"
+    assert content(connector, no_more) == whole.getvalue()[:1000]
+    with pytest.raises(DownloadFailed, match="ends too early"):
+        content(connector, half)
 
 
 HELL = [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import random
+import zipfile
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -423,6 +425,22 @@ def test_office_files_may_be_of_another_size_and_others_not(site: SimulatedShare
     assert content(connector, office) == b"permit<columns/>"
     with pytest.raises(DownloadFailed, match="14 bytes arrived of the 4"):
         content(connector, other)
+
+
+def test_an_office_file_that_ends_too_early_fails(site: SimulatedSharePointApi) -> None:
+    """SharePoint has been seen to send a part as if it were all, and states no size of what it sends."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as package:
+        package.writestr("word/document.xml", random.Random(1).randbytes(200_000))  # noqa: S311
+    site.add("whole.docx", whole.getvalue(), promoted=True)
+    site.add("half.docx", whole.getvalue(), promoted=True, ends_early=True)
+    site.add("half there.docx", whole.getvalue()[:1000])
+    connector = connect(site)
+    complete, half, no_more = connector.list_documents()
+    assert content(connector, complete) == whole.getvalue() + b"<columns/>"
+    assert content(connector, no_more) == whole.getvalue()[:1000]
+    with pytest.raises(DownloadFailed, match="ends too early"):
+        content(connector, half)
 
 
 def test_an_item_without_a_file_is_reported(site: SimulatedSharePointApi) -> None:
