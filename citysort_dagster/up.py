@@ -124,6 +124,7 @@ def running(
     state = settings.data_dir / "up.json"
     processes: dict[str, ServerProcess] = {}
     dagster, console = address(host, port), address(console_host, console_port)
+    print("Starting CitySort …", file=sys.stderr)  # noqa: T201 - see above
     try:
         for name, command in commands.items():
             log = settings.data_dir / f"{name}.log"

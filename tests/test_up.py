@@ -83,7 +83,8 @@ def test_in_the_background_it_still_obeys_ctrl_c(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0 and out == ""
-    running, console, stopping = err.splitlines()
+    starting, running, console, stopping = err.splitlines()
+    assert starting == "Starting CitySort …"
     assert running == f"CitySort is running: {city.ui.url}  (Ctrl-C stops it)"
     assert console.startswith("Its console: http://127.0.0.1:") and stopping == "Stopping."
     wait_for("the end of all processes", lambda: gone(started))
@@ -137,7 +138,7 @@ def test_ctrl_c_while_it_starts(tmp_path: Path) -> None:
     wait_for("the webserver", lambda: "dagster-webserver" in names(psutil.Process(process.pid).children()))
     started = family(process.pid)
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=120) == ("", "")  # it never ran
+    assert process.communicate(timeout=120) == ("", "Starting CitySort …\n")  # it never ran
     assert process.returncode == 0
     wait_for("the end of all processes", lambda: gone(started))
 
