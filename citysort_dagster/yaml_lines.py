@@ -81,7 +81,7 @@ def read_yaml(path: Path) -> tuple[Any, LineOf]:
     except UnicodeDecodeError as error:
         raise YamlError(f"the file is not valid text ({error.reason})") from error
     except RecursionError as error:
-        raise YamlError("the values are nested too deeply") from error
+        raise YamlError("the values are nested too deeply", loader.line + 1) from error
     except (ValueError, OverflowError) as error:  # "\UFFFFFFFF", a %YAML directive of a thousand digits
         raise YamlError("this is not valid YAML", loader.line + 1) from error
     return data, lambda path: _line(root, path)

@@ -38,7 +38,8 @@ def test_a_source_that_is_applied_appears_in_the_running_ui(
     )
     try:
         assert process.stderr is not None
-        assert f"http://127.0.0.1:{port}" in process.stderr.readline()
+        said = [process.stderr.readline() for _ in range(2)]
+        assert f"http://127.0.0.1:{port}" in said[1]
 
         def assets() -> list[list[str]]:
             answer = requests.post(f"http://127.0.0.1:{port}/graphql", json={"query": ASSETS}, timeout=60)

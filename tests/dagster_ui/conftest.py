@@ -310,6 +310,8 @@ def city(
 
 def _launch(city: Busy) -> None:
     launch = city.ui.start
+    # Dagster's failure sensors tell of what fails after their first evaluation.
+    wait_for("the first tick of failed_runs", lambda: city.ui.ticks("failed_runs"))
     city.runs["resting"] = launch("resting", "2025-01-01")
     source_configs.set_enabled(city.database, "resting", False)
     city.backfills["breaks off"] = city.ui.backfill("distant", MONTHS)

@@ -108,8 +108,9 @@ def test_merges_cannot_blow_the_content_up(tmp_path: Path) -> None:
 
 
 def test_deep_nesting_is_told(tmp_path: Path) -> None:
-    with pytest.raises(YamlError, match="nested too deeply"):
-        read_yaml(written(tmp_path, "[" * 5000 + "]" * 5000))
+    with pytest.raises(YamlError, match="nested too deeply") as raised:
+        read_yaml(written(tmp_path, "a: b\nc: " + "[" * 5000 + "]" * 5000))
+    assert raised.value.line == 2
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

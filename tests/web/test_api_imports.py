@@ -190,8 +190,8 @@ def city_up(environment: Path) -> Iterator[str]:
         env={**os.environ, "PYTHONPATH": str(PROJECT)},
     )
     assert process.stderr is not None
-    said = [process.stderr.readline(), process.stderr.readline()]
-    assert said[1] == f"Its console: http://127.0.0.1:{console_port}\n", said
+    said = [process.stderr.readline() for _ in range(3)]
+    assert said[2] == f"Its console: http://127.0.0.1:{console_port}\n", said
     yield f"http://127.0.0.1:{console_port}"
     process.terminate()
     process.communicate(timeout=60)
