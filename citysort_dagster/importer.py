@@ -135,20 +135,25 @@ class Importer:
 
         A listing that breaks off ends the iteration after importing what it had, with
         `summary.incomplete` set and without yielding the partitions that are not known to be whole.
-        Raises ConfigurationError when the source's settings cannot work, DatabaseError when the
-        documents database stays out of reach; the next import then completes.
+        Raises ConfigurationError when the source's settings cannot work, FileStoreError when nothing can be
+        stored, or the store has lost every file that the database knows, and DatabaseError when the documents
+        database stays out of reach; the next import then completes.
         """
-        with _garbage_frozen(), _short_turns(), Staging(self._files) as self._staging:
-            if self._staging.has_company():
-                self._database.write(self._sweep)
-            with ThreadPoolExecutor(self._connector.concurrency, "download") as self._pool:
-                try:
-                    yield from self._import_listing()
-                except ConfigurationError as error:
-                    self._write([], [], ImportEnd("failed", str(error), None, []))
-                    raise
-                finally:
-                    self._pool.shutdown(wait=False, cancel_futures=True)
+        try:
+            if not self.request.reimport and self._database.fetch(sync_log.holds_documents):
+                # What is stored below a folder that is not mounted is out of sight once it is.
+                self._files.require_files()
+            with _garbage_frozen(), _short_turns(), Staging(self._files) as self._staging:
+                if self._staging.has_company():
+                    self._database.write(self._sweep)
+                with ThreadPoolExecutor(self._connector.concurrency, "download") as self._pool:
+                    try:
+                        yield from self._import_listing()
+                    finally:
+                        self._pool.shutdown(wait=False, cancel_futures=True)
+        except (ConfigurationError, FileStoreError) as error:
+            self._write([], [], ImportEnd("failed", str(error), None, []))
+            raise
 
     def _import_listing(self) -> Iterator[str]:
         open_partitions = list(self.request.partitions)

@@ -298,7 +298,7 @@ def _import(
             complete.append(partition)
     except ConfigurationError as error:
         failure = str(error)
-    except DatabaseError as error:
+    except (DatabaseError, FileStoreError) as error:
         raise _failure(source, str(error)) from None
     if summary.incomplete:
         failure = (

@@ -145,6 +145,11 @@ def lookup_documents(
     return {row.external_id: KnownDocument(*row[1:]) for row in rows}
 
 
+def holds_documents(connection: sa.Connection) -> bool:
+    """Whether any document has been imported, from whatever source."""
+    return connection.execute(sa.select(Document.id).limit(1)).first() is not None
+
+
 def add_documents(connection: sa.Connection, documents: Sequence[Mapping[str, Any]]) -> None:
     """Adds documents, names them in the sync log as the newest versions, marks what they supersede
     and records it in the audit trail."""

@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from citysort_dagster import importer
+from citysort_dagster.files import FileStoreError
 from citysort_dagster.import_batch import Counts
 from citysort_dagster.store.models import AuditEvent, Document, Import, ImportFailure, SyncLogEntry
 from connectors.base import ConfigurationError, Window
@@ -324,6 +325,34 @@ def test_a_full_disk_is_the_affected_documents_failure_and_the_next_import_compl
     assert healed.counts.failed == 0
     assert city.rows(ImportFailure) == []
     assert city.disagreements() == []
+
+
+def test_nothing_is_imported_into_a_store_that_has_lost_every_file(city: City) -> None:
+    city.put("plan.txt")
+    city.run()
+    files = city.data / "files"
+    files.rename(city.data / "mounted")
+    files.mkdir()  # what is left of a folder that is not mounted
+    city.put("deed.txt")
+    with pytest.raises(FileStoreError, match="holds no file at all: is it mounted"):
+        city.run()
+    assert list(files.iterdir()) == []
+    assert [row.status for row in city.rows(Import)].count("failed") == 1
+
+    files.rmdir()
+    (city.data / "mounted").rename(files)
+    _, summary = city.run()
+    assert summary.counts.imported == 1
+    assert city.disagreements() == []
+
+
+def test_a_store_that_takes_nothing_is_told_and_recorded(city: City) -> None:
+    city.put("plan.txt")
+    (city.data / "files").write_bytes(b"in the way")
+    with pytest.raises(FileStoreError, match="files cannot be kept in"):
+        city.run()
+    (row,) = city.rows(Import)
+    assert (row.status, row.error.startswith("files cannot be kept in")) == ("failed", True)
 
 
 def test_the_schema_is_the_models(city: City) -> None:
