@@ -104,7 +104,9 @@ class FileStore(ABC):
         """Raises FileStoreError when there is no file at all, as in a folder that is not mounted or a bucket
         that is another: then a missing file tells nothing about that file."""
         if next(self.paths(), None) is None:
-            raise FileStoreError(f"{self.url} holds no file at all: is it mounted, and is it the right one?")
+            raise FileStoreError(
+                f"{self.url} holds no file at all: make sure that it is mounted and the right one"
+            )
 
 
 def open_file_store(url: str, staging: Path) -> FileStore:

@@ -127,7 +127,7 @@ def test_missing_files_say_so(store: FileStore) -> None:
 
 
 def test_a_store_without_any_file_is_told_from_one_that_lacks_a_file(store: FileStore) -> None:
-    with pytest.raises(FileStoreError, match="holds no file at all: is it mounted"):
+    with pytest.raises(FileStoreError, match="holds no file at all: make sure that it is mounted"):
         store.require_files()
     publish(store, {"aa/x.pdf": b"x"})
     store.require_files()

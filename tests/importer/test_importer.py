@@ -334,7 +334,7 @@ def test_nothing_is_imported_into_a_store_that_has_lost_every_file(city: City) -
     files.rename(city.data / "mounted")
     files.mkdir()  # what is left of a folder that is not mounted
     city.put("deed.txt")
-    with pytest.raises(FileStoreError, match="holds no file at all: is it mounted"):
+    with pytest.raises(FileStoreError, match="holds no file at all: make sure that it is mounted"):
         city.run()
     assert list(files.iterdir()) == []
     assert [row.status for row in city.rows(Import)].count("failed") == 1
