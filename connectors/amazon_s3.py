@@ -75,6 +75,7 @@ _AMAZON = re.compile(
     r"(?:[a-z0-9-]+\.)*s3[a-z0-9-]*(?:\.dualstack)?(?:\.[a-z]+(?:-[a-z]+)+-\d+)?(?:\.vpce)?\.amazonaws\.com(?:\.cn)?"
 )
 _MD5 = re.compile("[0-9a-f]{32}")
+CHANGED = "changed since it was listed; the next import takes the new version"
 WRONG_REGION = {
     "PermanentRedirect",
     "AuthorizationHeaderMalformed",
@@ -385,6 +386,10 @@ class AmazonS3(Connector):
         answer = self._client().get_object(
             Bucket=self.bucket_name, Key=key, ChecksumMode="ENABLED", **pinned, **self._payer()
         )
+        said = answer.get("ETag", "").removeprefix("W/").strip('"')
+        if etag and said not in ("", etag):  # not every store heeds If-Match
+            answer["Body"].close()
+            raise DownloadFailed(CHANGED)
         if start and not answer.get("ContentRange", "").startswith(f"bytes {start}-"):
             answer["Body"].close()
             raise DownloadFailed("the connection broke off and the server cannot go on where it did")
@@ -494,7 +499,7 @@ class AmazonS3(Connector):
         if code == "InvalidObjectState":
             return DownloadRefused("archived: it must be restored in S3 before it can be read")
         if code == "PreconditionFailed" or status == 412:
-            return DownloadFailed("changed since it was listed; the next import takes the new version")
+            return DownloadFailed(CHANGED)
         if code == "NoSuchKey" or (status == 404 and code != "NoSuchBucket"):
             return DownloadFailed("gone since it was listed")
         if code.startswith("KMS") or _names_key(error):

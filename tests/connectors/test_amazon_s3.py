@@ -1017,6 +1017,43 @@ def test_a_server_that_cannot_go_on_fails_instead_of_repeating(
         content(connector, document)
 
 
+@pytest.mark.parametrize("replaced_after", [0, 2_500_000])
+def test_a_store_that_does_not_heed_if_match(
+    s3_server: S3Server, bucket: str, front: Proxy, replaced_after: int
+) -> None:
+    """Another object of the same length takes the listed one's place, before it is read or when part of it has
+    been. Both were uploaded in parts, so that no ETag states an MD5."""
+    old, new = b"a" * 3_000_000, b"b" * 3_000_000
+    put(s3_server, bucket, "a.bin", old)
+    connector = connect(s3_server, bucket, endpoint_url=front.endpoint_url)
+    breaks = cut(replaced_after)
+
+    def answer(exchange: Exchange) -> None:
+        if not is_download(exchange):
+            return
+        start = int(exchange.headers.get("range", "bytes=0-")[len("bytes=") : -1])
+        exchange.status = 206 if start else 200
+        is_old = start < replaced_after
+        exchange.body = (old if is_old else new)[start:]
+        exchange.answer_headers = {"etag": f'"{"a" if is_old else "b"}-2"'}
+        if start:
+            exchange.answer_headers["content-range"] = f"bytes {start}-2999999/3000000"
+
+    def list_parts(exchange: Exchange) -> None:
+        if "list-type" in exchange.path:
+            exchange.body = re.sub(rb"<ETag>.*?</ETag>", b"<ETag>&#34;a-2&#34;</ETag>", exchange.body)
+            exchange.answer_headers.pop("content-length", None)
+        if replaced_after:
+            breaks(exchange)
+
+    front.before, front.after = answer, list_parts
+    document = only(connector)
+    with pytest.raises(
+        DownloadFailed, match="changed since it was listed; the next import takes the new version"
+    ):
+        content(connector, document)
+
+
 def test_without_an_etag_two_versions_are_not_put_together(
     s3_server: S3Server, bucket: str, front: Proxy
 ) -> None:
