@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from benchmarks.measure import Contender, Work, compare
 from benchmarks.tables import Table
+from citysort_dagster.files import stored_path
 
 DOCUMENTS = 1_000_000
 PREFIX = "document "
@@ -27,6 +29,7 @@ def run(rounds: int) -> Iterator[tuple[str, Table]]:
         database = open_database(Path(folder))
         sync_log.fill(database, DOCUMENTS, prefix=PREFIX)
         database.close()
+        _store_a_file(Path(folder))
         contenders = [
             Contender("CitySort, import again", imports_again, (_settings(source), folder)),
             Contender("the same connector, listing only", lists, (_settings(source),)),
@@ -67,6 +70,13 @@ def _settings(source: Path) -> dict[str, Any]:
         "version_column": "version",
         "content_column": "content",
     }
+
+
+def _store_a_file(folder: Path) -> None:
+    """An import into a store that has lost every file is refused."""
+    stored = folder / "files" / stored_path(str(uuid.uuid4()), "a.pdf")
+    stored.parent.mkdir(parents=True)
+    stored.touch()
 
 
 def _make_source(source: Path) -> None:

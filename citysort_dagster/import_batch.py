@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from citysort_dagster.files import stored_path
 from citysort_dagster.store import checkpoints, sync_log
+from citysort_dagster.store.models import SyncLogEntry
 from citysort_dagster.store.sync_log import KnownDocument
 from connectors.base import ExternalDocument, VerifiedDownload, Window
 
@@ -122,14 +123,15 @@ def document_id(source: str, external_id: str, version: str, former: str | None)
 
 @dataclass
 class Batch:
-    """Arrivals and problems to commit. `publish` makes staged files permanent under stored paths, `is_stored`
-    says whether one still is."""
+    """Arrivals and problems to commit. `returned` are ids that are listed although they bear a tombstone.
+    `publish` makes staged files permanent under stored paths, `is_stored` says whether one still is."""
 
     request: ImportRequest
     connector_type: str
     started_at: datetime
     arrivals: Sequence[Arrival]
     problems: Sequence[Problem]
+    returned: Sequence[str]
     publish: Callable[[Sequence[tuple[Path, str]]], None]
     is_stored: Callable[[str], bool]
 
@@ -146,6 +148,9 @@ class Batch:
         """
         source, run_id = self.request.source, self.request.run_id
         sync_log.lock_source(connection, source)
+        # A tombstone that is younger than this import may know better.
+        was_gone = SyncLogEntry.gone_at < self.started_at
+        sync_log.mark_tombstones(connection, source, run_id, self.returned, None, was_gone)
         present = sync_log.lookup_documents(
             connection, source, [arrival.document.external_id for arrival in self.arrivals]
         )

@@ -118,6 +118,7 @@ class Importer:
         self._arrivals: list[Arrival] = []
         self._arrived_bytes = 0
         self._problems: list[Problem] = []
+        self._returned: list[str] = []
         self._busy_ids: set[str] = set()
         self._small: list[Wanted] = []
         self._small_bytes = 0
@@ -214,6 +215,10 @@ class Importer:
             self._drain()
             self._commit()
             known = self._lookup([document]).get(document.external_id)
+        if known is not None and known.gone_at is not None and not self.request.overridden:
+            self._returned.append(document.external_id)
+            if len(self._returned) >= self._batch_size:
+                self._commit()
         counts = self._counts(partition)
         unchanged = known is not None and known.version == document.version and not self.request.reimport
         hindrance = document.not_imported
@@ -340,11 +345,12 @@ class Importer:
         """Commits all that has arrived; with `last`, the end of the import in the same transaction."""
         arrivals, self._arrivals, self._arrived_bytes = self._arrivals, [], 0
         problems, self._problems = self._problems, []
-        if not (arrivals or problems or last):
+        returned, self._returned = self._returned, []
+        if not (arrivals or problems or returned or last):
             return
         end = self._end() if last else None
         try:
-            outcome = self._write(arrivals, problems, end)
+            outcome = self._write(arrivals, problems, end, returned)
         except (OSError, FileStoreError) as error:
             # These files have no place to go; whatever comes later may still have one.
             reason = f"cannot be stored: {getattr(error, 'strerror', None) or error}"
@@ -353,7 +359,7 @@ class Importer:
                 self._note(problem)
             for arrival in arrivals:
                 arrival.staged.unlink(missing_ok=True)
-            outcome = self._write([], [*problems, *homeless], end)
+            outcome = self._write([], [*problems, *homeless], end, returned)
         self._staging.committed(outcome.paths)
         self._uncommitted.subtract(arrival.partition for arrival in arrivals)
         self._uncommitted.subtract(problem.partition for problem in problems)
@@ -371,7 +377,11 @@ class Importer:
         self._on_progress(self.summary.counts)
 
     def _write(
-        self, arrivals: Sequence[Arrival], problems: Sequence[Problem], end: ImportEnd | None
+        self,
+        arrivals: Sequence[Arrival],
+        problems: Sequence[Problem],
+        end: ImportEnd | None,
+        returned: Sequence[str] = (),
     ) -> Outcome:
         batch = Batch(
             self.request,
@@ -379,6 +389,7 @@ class Importer:
             self._started_at,
             arrivals,
             problems,
+            returned,
             self._publish,
             lambda path: self._files.size(path) is not None,
         )

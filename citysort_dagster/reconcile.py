@@ -22,7 +22,7 @@ from citysort_dagster.store.models import (
     SourceCheckpoint,
     SyncLogEntry,
 )
-from citysort_dagster.store.sync_log import OVERLAP, audit, failure_text, lock_source, now
+from citysort_dagster.store.sync_log import OVERLAP, audit, failure_text, lock_source, mark_tombstones, now
 from connectors.base import Connector, ListingIncomplete, Window
 
 BATCH = 1_000
@@ -106,8 +106,8 @@ def reconcile(
             f"{max_lost_share:.0%} that is believed at once"
         )
         return Reconciliation(source, len(listed), known, len(gone), 0, refusal, len(missed))
-    _mark(database, source, run_id, gone, "gone from the source", began)
-    _mark(database, source, run_id, returned, "back at the source", began)
+    _mark(database, source, run_id, gone, now(), began)
+    _mark(database, source, run_id, returned, None, began)
     return Reconciliation(source, len(listed), known, len(gone), len(returned), None, len(missed))
 
 
@@ -207,40 +207,13 @@ def _mark(
     source: str,
     run_id: str,
     external_ids: Sequence[str],
-    event: str,
+    gone_at: datetime | None,
     began: int,
 ) -> None:
-    at = now() if event.startswith("gone") else None
-
     def work(connection: sa.Connection, batch: Sequence[str]) -> None:
         lock_source(connection, source)
-        # A call after a commit whose answer was lost finds nothing left to mark.
-        unmarked = SyncLogEntry.gone_at.is_(None) if at else SyncLogEntry.gone_at.is_not(None)
-        marked = connection.execute(
-            sa.update(SyncLogEntry)
-            .where(
-                SyncLogEntry.source == source,
-                SyncLogEntry.external_id.in_(batch),
-                _older_than(began),  # one imported since then is there
-                unmarked,
-            )
-            .values(gone_at=at)
-            .returning(SyncLogEntry.external_id, SyncLogEntry.document_id)
-        ).all()
-        audit(
-            connection,
-            [
-                {
-                    "event": event,
-                    "document_id": row.document_id,
-                    "source": source,
-                    "run_id": run_id,
-                    "details": {"external_id": row.external_id},
-                }
-                for row in marked
-            ],
-        )
+        # One imported since then is there.
+        mark_tombstones(connection, source, run_id, batch, gone_at, _older_than(began))
 
     for start in range(0, len(external_ids), BATCH):
-        batch = external_ids[start : start + BATCH]
-        database.write(partial(work, batch=batch))
+        database.write(partial(work, batch=external_ids[start : start + BATCH]))

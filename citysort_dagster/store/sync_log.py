@@ -29,11 +29,12 @@ _LONG_TEXTS = uuid.UUID("6f0d2a52-6f43-5c55-9d3c-2f0a86c1f1c7")
 
 
 class Known(NamedTuple):
-    """The newest imported version of a document, as the sync log holds it."""
+    """The newest imported version of a document, as the sync log holds it; `gone_at` is its tombstone."""
 
     version: str
     document_id: str
     run_id: str
+    gone_at: datetime | None
 
 
 class KnownDocument(NamedTuple):
@@ -88,10 +89,14 @@ def lookup(connection: sa.Connection, source: str, external_ids: Collection[str]
     """What the sync log holds of these ids; ids it does not hold are absent."""
     rows = connection.execute(
         sa.select(
-            SyncLogEntry.external_id, SyncLogEntry.version, SyncLogEntry.document_id, SyncLogEntry.run_id
+            SyncLogEntry.external_id,
+            SyncLogEntry.version,
+            SyncLogEntry.document_id,
+            SyncLogEntry.run_id,
+            SyncLogEntry.gone_at,
         ).where(SyncLogEntry.source == source, among(connection, SyncLogEntry.external_id, external_ids))
     )
-    return {row[0]: Known(row[1], row[2], row[3]) for row in rows.all()}
+    return {row[0]: Known(row[1], row[2], row[3], row[4]) for row in rows.all()}
 
 
 def among(connection: sa.Connection, column: Any, values: Collection[str]) -> sa.ColumnElement[bool]:
@@ -203,6 +208,45 @@ def add_documents(connection: sa.Connection, documents: Sequence[Mapping[str, An
                 "details": {"superseded_by": document["id"]},
             }
             for document in superseding
+        ],
+    )
+
+
+def mark_tombstones(
+    connection: sa.Connection,
+    source: str,
+    run_id: str,
+    external_ids: Collection[str],
+    gone_at: datetime | None,
+    condition: sa.ColumnElement[bool],
+) -> None:
+    """Gives documents whose sync-log entry meets a condition a tombstone, or takes it from them (`gone_at`
+    None), and records it in the audit trail. Those that are so already stay as they are."""
+    if not external_ids:
+        return
+    changes = SyncLogEntry.gone_at.is_(None) if gone_at else SyncLogEntry.gone_at.is_not(None)
+    marked = connection.execute(
+        sa.update(SyncLogEntry)
+        .where(
+            SyncLogEntry.source == source,
+            among(connection, SyncLogEntry.external_id, external_ids),
+            condition,
+            changes,
+        )
+        .values(gone_at=gone_at)
+        .returning(SyncLogEntry.external_id, SyncLogEntry.document_id)
+    ).all()
+    audit(
+        connection,
+        [
+            {
+                "event": "gone from the source" if gone_at else "back at the source",
+                "document_id": row.document_id,
+                "source": source,
+                "run_id": run_id,
+                "details": {"external_id": row.external_id},
+            }
+            for row in marked
         ],
     )
 

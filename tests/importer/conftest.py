@@ -57,12 +57,19 @@ class City:
         window: Window | None = None,
         limit: int | None = None,
         reimport: bool = False,
+        overridden: bool = False,
         run_id: str | None = None,
     ) -> tuple[Sequence[str], ImportSummary]:
         """The partitions that were completed, and the summary."""
         window = window or Window()
         request = ImportRequest(
-            SOURCE, run_id or str(uuid.uuid4()), window, self.calendar.between(window), limit, reimport
+            SOURCE,
+            run_id or str(uuid.uuid4()),
+            window,
+            self.calendar.between(window),
+            limit,
+            reimport,
+            overridden=overridden,
         )
         return self._run(request, connector or self.connector())
 

@@ -69,6 +69,50 @@ def test_a_new_version_of_a_document_that_was_gone_has_no_tombstone(city: City) 
     assert len(city.rows(Document, Document.external_id == "7.txt")) == 2
 
 
+@pytest.mark.parametrize("change", ["none", "changed", "changed and fails"])
+def test_an_import_that_lists_a_document_takes_its_tombstone_away(city: City, change: str) -> None:
+    filled(city)
+    (city.folder / "7.txt").rename(city.data / "away")
+    (city.folder / "8.txt").unlink()
+    reconcile(city.database, SOURCE, city.connector(), "run-9")
+    assert gone(city) == {"7.txt", "8.txt"}
+    (former,) = city.rows(Document, Document.external_id == "7.txt")
+    (city.data / "away").rename(city.folder / "7.txt")
+    if change != "none":
+        city.put("7.txt", b"other", day=20)
+    _, summary = city.run(city.connector(fails=["7.txt"] if "fails" in change else []))
+    assert (summary.counts.imported, summary.counts.failed) == (change == "changed", "fails" in change)
+    assert gone(city) == {"8.txt"}
+    (event,) = city.rows(AuditEvent, AuditEvent.event == "back at the source")
+    assert (event.document_id, event.details) == (former.id, {"external_id": "7.txt"})
+    city.run()
+    assert len(city.rows(AuditEvent, AuditEvent.event == "back at the source")) == 1
+
+
+def test_an_import_by_other_settings_takes_no_tombstone_away(city: City) -> None:
+    """What it lists may be outside of what is configured."""
+    filled(city)
+    (city.folder / "7.txt").rename(city.data / "away")
+    reconcile(city.database, SOURCE, city.connector(), "run-9")
+    (city.data / "away").rename(city.folder / "7.txt")
+    city.run(overridden=True)
+    assert gone(city) == {"7.txt"}
+
+
+def test_an_import_takes_no_tombstone_away_that_is_younger_than_its_listing(city: City) -> None:
+    filled(city)
+
+    class Slow(Folder):
+        def list_documents(self, window: Window | None = None) -> Iterator[ExternalDocument]:
+            listed = list(super().list_documents(window))
+            (city.folder / "7.txt").unlink()
+            reconcile(city.database, SOURCE, city.connector(), "run-9")
+            yield from listed
+
+    city.run(Slow(path=str(city.folder)))
+    assert gone(city) == {"7.txt"}
+
+
 def test_a_document_that_is_imported_while_it_is_found_missing_has_no_tombstone(city: City) -> None:
     """Somebody puts it back after it was not listed, and an import brings it before the tombstone is written."""
     filled(city)
